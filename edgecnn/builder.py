@@ -1,0 +1,161 @@
+"""Build a Graph node by node: shapes are inferred, names are made, parameters are initialised.
+
+Readers and zoo models both build through GraphBuilder, so every Graph comes from one place.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+
+from edgecnn.contract import Contract
+from edgecnn.errors import GraphError
+from edgecnn.graph import Array, Graph, Node, Port, Tensor, infer_shapes, validate
+from edgecnn.ops import Activation, Add, BatchNorm, Conv, Dense, Op
+from edgecnn.shapes import Padding, Shape, explicit_padding
+
+Initialiser = Callable[[str, tuple[int, ...]], Array]
+"""(tensor name, kernel shape with the output last) -> values."""
+
+
+def he_normal(seed: int) -> Initialiser:
+    """Return an initialiser: normal with variance 2 / fan_in, seeded by tensor name, so that order does not matter.
+
+    Source: He et al., Delving Deep into Rectifiers, arXiv:1502.01852, equation 10.
+    """
+
+    def initialise(name: str, shape: tuple[int, ...]) -> Array:
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        values = rng.standard_normal(shape, dtype=np.float32)
+        values *= np.float32(np.sqrt(2.0 / prod(shape[:-1])))
+        return values
+
+    return initialise
+
+
+def no_values(name: str, shape: tuple[int, ...]) -> Array:
+    """Initialise with zeros that take no memory: enough for counting."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+class GraphBuilder:
+    """Collects nodes and tensors; `finish` returns the validated Graph.
+
+    Every method that adds a node takes the name of its input tensor and returns the name of its output tensor.
+
+    >>> b = GraphBuilder("tiny", initialise=he_normal(0))
+    >>> x = b.input("image", (None, 8, 8, 3))
+    >>> x = b.conv(x, "stem", 16, kernel_size=3, stride=2, padding="same")
+    >>> b.shape(x)
+    (None, 4, 4, 16)
+    """
+
+    def __init__(self, name: str, *, initialise: Initialiser) -> None:
+        self.name = name
+        self._initialise = initialise
+        self._nodes: list[Node] = []
+        self._tensors: dict[str, Tensor] = {}
+        self._inputs: list[Port] = []
+
+    def shape(self, tensor: str) -> Shape:
+        """Return the shape of a tensor added before."""
+        return self._tensors[tensor].shape
+
+    def input(self, name: str, shape: Shape, *, dtype: str = "float32", layout: str | None = None) -> str:
+        """Add an input port and its tensor."""
+        self._add(Tensor(name=name, shape=shape, dtype=dtype))
+        self._inputs.append(Port(name=name, tensor=name, layout=layout))
+        return name
+
+    def constant(self, name: str, data: Array) -> str:
+        """Add a constant."""
+        self._add(Tensor(name=name, shape=data.shape, dtype=str(data.dtype), data=data))
+        return name
+
+    def node(self, name: str, op: Op, *inputs: str) -> str:
+        """Add a node with one output, which takes the node's name."""
+        node = Node(name=name, op=op, inputs=inputs, outputs=(name,))
+        (shape,) = infer_shapes(node, tuple(self.shape(i) for i in inputs))
+        self._add(Tensor(name=name, shape=shape, dtype=self._tensors[inputs[0]].dtype))
+        self._nodes.append(node)
+        return name
+
+    def conv(
+        self, x: str, name: str, out_channels: int, *, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
+        padding: str | Padding = "same", dilation: int | Sequence[int] = 1, groups: int = 1, use_bias: bool = False,
+    ) -> str:  # fmt: skip
+        """Add a convolution with fresh parameters over as many dimensions as the input has."""
+        *spatial, in_channels = self.shape(x)[1:]
+        rank = len(spatial)
+        kernel_size, stride, dilation = (spread(v, rank) for v in (kernel_size, stride, dilation))
+        sizes = [int(n or 0) for n in spatial]
+        op = Conv(
+            stride=stride, dilation=dilation, groups=groups,
+            padding=explicit_padding(padding, sizes, kernel_size, stride, dilation),
+        )  # fmt: skip
+        kernel = self.constant(
+            f"{name}/kernel", self._initialise(name, (*kernel_size, int(in_channels or 0) // groups, out_channels))
+        )
+        return self.node(name, op, x, kernel, *self._bias(name, out_channels, use_bias))
+
+    def depthwise(self, x: str, name: str, *, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1) -> str:
+        """Add a depthwise convolution: one filter for each channel, no bias, padding "same"."""
+        channels = int(self.shape(x)[-1] or 0)
+        return self.conv(x, name, channels, kernel_size=kernel_size, stride=stride, groups=channels)
+
+    def dense(self, x: str, name: str, out_features: int, *, use_bias: bool = True) -> str:
+        """Add a dense layer over the last axis with fresh parameters."""
+        kernel = self.constant(f"{name}/kernel", self._initialise(name, (int(self.shape(x)[-1] or 0), out_features)))
+        return self.node(name, Dense(), x, kernel, *self._bias(name, out_features, use_bias))
+
+    def batch_norm(self, x: str, name: str, *, epsilon: float = 1e-3, momentum: float = 0.99) -> str:
+        """Add a BatchNorm that starts as (almost) the identity."""
+        starts = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}
+        shape = (int(self.shape(x)[-1] or 0),)
+        operands = [self.constant(f"{name}/{k}", np.full(shape, v, np.float32)) for k, v in starts.items()]
+        return self.node(name, BatchNorm(epsilon=epsilon, momentum=momentum), x, *operands)
+
+    def conv_bn(self, x: str, name: str, out_channels: int, activation: Activation | None, **conv: int) -> str:
+        """Add convolution, BatchNorm and (unless None) activation, named name, name/bn and name/relu6."""
+        x = self.batch_norm(self.conv(x, name, out_channels, **conv), f"{name}/bn")
+        return x if activation is None else self.activate(x, name, activation)
+
+    def activate(self, x: str, name: str, activation: Activation) -> str:
+        """Add an activation named after the layer that it follows: name/relu6."""
+        return self.node(f"{name}/{type(activation).__name__.lower()}", activation, x)
+
+    def add(self, a: str, b: str, name: str) -> str:
+        """Add the elementwise sum of two tensors."""
+        return self.node(name, Add(), a, b)
+
+    def finish(self, outputs: dict[str, str], *, contract: Contract | None = None) -> Graph:
+        """Return the validated Graph.
+
+        Args:
+            outputs: Port name -> tensor.
+            contract: What an app must know.
+        """
+        graph = Graph(
+            name=self.name, nodes=tuple(self._nodes), tensors=self._tensors, inputs=tuple(self._inputs),
+            outputs=tuple(Port(name=name, tensor=tensor) for name, tensor in outputs.items()), contract=contract,
+        )  # fmt: skip
+        validate(graph)
+        return graph
+
+    def _bias(self, name: str, size: int, use_bias: bool) -> tuple[str, ...]:
+        return (self.constant(f"{name}/bias", np.zeros(size, np.float32)),) if use_bias else ()
+
+    def _add(self, tensor: Tensor) -> None:
+        if tensor.name in self._tensors:
+            raise GraphError(f"{self.name}: two tensors are named '{tensor.name}'")
+        self._tensors[tensor.name] = tensor
+
+
+def spread(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    """Return one number for each of `rank` spatial dimensions.
+
+    >>> spread(3, 2)
+    (3, 3)
+    """
+    return (value,) * rank if isinstance(value, int) else tuple(value)

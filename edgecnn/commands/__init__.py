@@ -1,0 +1,1 @@
+"""One click command per module; `edgecnn.cli` finds them by name."""

@@ -1,0 +1,67 @@
+"""What people and programs see: tables and JSON on stdout, progress and messages on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+SCHEMA_VERSION = 1
+WIDTH = 120
+"""Width of tables where stdout is no terminal: enough that nothing is cut."""
+
+
+def emit(data: dict[str, Any], show: Callable[[Console], None], *, as_json: bool) -> None:
+    """Print a command's result: JSON with its schema_version for programs, or what `show` draws for people."""
+    if as_json:
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2))
+        return
+    show(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
+
+
+def message(text: str) -> None:
+    """Print a message for people to stderr."""
+    click.echo(text, err=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Return a table; columns whose name starts with "<" are text and stand left, the others stand right."""
+    drawn = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        left = column.startswith("<")
+        drawn.add_column(column.lstrip("<"), justify="left" if left else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    return drawn
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr while the block runs; the yielded function advances it by one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def show_count(number: float | None) -> str:
+    """Return a count with thousands separators, or "unknown".
+
+    >>> show_count(300774272)
+    '300,774,272'
+    """
+    return "unknown" if number is None else f"{number:,}"
+
+
+def show_bytes(size: int) -> str:
+    """Return a size in MB (10^6 bytes), or kB where it is small.
+
+    >>> show_bytes(13_990_000)
+    '13.99 MB'
+    """
+    return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

@@ -1,0 +1,75 @@
+"""Run a Graph in NumPy: the reference that every artifact is held against."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgecnn.errors import UsageError
+from edgecnn.graph import Array, Graph, Port
+from edgecnn.kernels import evaluate
+from edgecnn.ops import BatchNorm
+from edgecnn.shapes import check_shape
+
+
+def execute(graph: Graph, inputs: Mapping[str, Array], *, fetch: Iterable[str] = ()) -> dict[str, Array]:
+    """Run a Graph on values.
+
+    Args:
+        graph: Any validated Graph, training-time nodes included.
+        inputs: Port name -> values (N, spatial..., C), whatever the port's external layout is.
+        fetch: Names of inner tensors that are wanted besides the outputs.
+
+    Returns:
+        Port name -> values, and tensor name -> values for what was fetched. Each tensor is freed after its last use.
+
+    Raises:
+        UsageError: When an input is missing or does not have the port's shape.
+    """
+    wanted = set(fetch) | {port.tensor for port in graph.outputs}
+    last_use = {name: node.name for node in graph.nodes for name in node.inputs}
+    values = {port.tensor: _fed(graph, port, inputs) for port in graph.inputs}
+    for node in graph.nodes:
+        operands = [values[name] if name in values else graph.tensors[name].value() for name in node.inputs]
+        values[node.output] = evaluate(node.op, operands)
+        for name in set(node.inputs) - wanted:
+            if last_use[name] == node.name:
+                values.pop(name, None)
+    constants = {name: graph.tensors[name].value() for name in wanted - values.keys()}
+    found = {**values, **constants}
+    return {**{name: found[name] for name in fetch}, **{port.name: found[port.tensor] for port in graph.outputs}}
+
+
+def _fed(graph: Graph, port: Port, inputs: Mapping[str, Array]) -> Array:
+    if port.name not in inputs:
+        raise UsageError(f"{graph.name}: input '{port.name}' was wanted; got {sorted(inputs)}")
+    values = inputs[port.name]
+    check_shape(f"{graph.name}: input '{port.name}'", values.shape, (None, *graph.tensors[port.tensor].shape[1:]))
+    return values.astype(graph.tensors[port.tensor].dtype, copy=False)
+
+
+def with_image_statistics(graph: Graph, inputs: Mapping[str, Array]) -> Graph:
+    """Return the Graph with each BatchNorm's mean and variance taken from what reaches it on these inputs.
+
+    A freshly initialised network has statistics 0 and 1, behind which activations grow or vanish with depth; nothing
+    should be measured on it. Real images (16 or more) give each BatchNorm what training would have given it.
+
+    Args:
+        graph: A Graph with BatchNorm nodes.
+        inputs: Port name -> images (N, spatial..., C).
+    """
+    tensors = dict(graph.tensors)
+    values = {port.tensor: _fed(graph, port, inputs) for port in graph.inputs}
+    last_use = {name: node.name for node in graph.nodes for name in node.inputs}
+    for node in graph.nodes:
+        if isinstance(node.op, BatchNorm):
+            x = values[node.inputs[0]].astype(np.float64)
+            axes = tuple(range(x.ndim - 1))
+            for operand, data in zip(node.inputs[3:], (x.mean(axes), x.var(axes)), strict=True):
+                tensors[operand] = replace(tensors[operand], data=data.astype(np.float32))
+        operands = [values[name] if name in values else tensors[name].value() for name in node.inputs]
+        values[node.output] = evaluate(node.op, operands)
+        for name in node.inputs:
+            if last_use[name] == node.name:
+                values.pop(name, None)
+    return replace(graph, tensors=tensors)

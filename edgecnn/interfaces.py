@@ -1,0 +1,179 @@
+"""What a format and a target implement: the manual for plug-in authors.
+
+A format lives in the group "edgecnn.converters", a target in "edgecnn.targets". Both are objects without state; a heavy
+package is imported inside the method that needs it, through `extras.require`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from edgecnn.contract import Contract, Layout
+from edgecnn.graph import Array, Graph
+from edgecnn.shapes import Shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A file that a writer made.
+
+    Attributes:
+        path: Its main file.
+        format: Registry name of its format.
+        size_bytes: Of all its files together.
+        operators: The format's own operator names and how often each occurs.
+    """
+
+    path: Path
+    format: str
+    size_bytes: int
+    operators: Mapping[str, int]
+
+
+@runtime_checkable
+class Format(Protocol):
+    """What reading and writing share.
+
+    Attributes:
+        name: Registry name.
+        suffix: Of the main file, with the dot.
+        default_layout: Of image ports whose layout nobody chose.
+    """
+
+    name: str
+    suffix: str
+    default_layout: Layout
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """Return every file that an artifact with this main file consists of."""
+        ...
+
+    def read_contract(self, path: Path) -> Contract | None:
+        """Return the contract stored in a file, or None where it has none.
+
+        Raises:
+            InputFileError: When the file is damaged.
+        """
+        ...
+
+
+@runtime_checkable
+class Reader(Format, Protocol):
+    """A format that can be read."""
+
+    def read(self, path: Path) -> Graph:
+        """Read a file into a validated Graph (batch symbolic where the file leaves it open), contract included.
+
+        The file is untrusted: nothing in it is executed, and whatever is wrong with it ends in an error.
+
+        Raises:
+            InputFileError: When the file is damaged.
+            UnsupportedError: When it holds something that we do not read, named.
+        """
+        ...
+
+
+@runtime_checkable
+class Writer(Format, Protocol):
+    """A format that can be written."""
+
+    def write(self, graph: Graph, path: Path) -> Artifact:
+        """Write a deployed Graph (see passes.deploy); its ports' layouts decide what callers feed.
+
+        The same Graph gives the same bytes. The caller takes care that the file appears whole or not at all.
+
+        Raises:
+            UnsupportedError: Naming the operator and the node that the format cannot carry, and what to do instead.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """Whether a target can be used here.
+
+    Attributes:
+        state: "available"; "missing" when something is to be installed; "unusable" when it is there and cannot work.
+        detail: Version and device, or the reason.
+        remedy: What to do about it; empty when available.
+    """
+
+    state: Literal["available", "missing", "unusable"]
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionOptions:
+    """How a target runs an artifact.
+
+    Attributes:
+        threads: Threads of the runtime, exactly.
+    """
+
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What the runtime granted, read back from it where it tells.
+
+    Attributes:
+        runtime: Name and version.
+        threads: Granted threads.
+        precision: Type that floating-point arithmetic is done in.
+    """
+
+    runtime: str
+    threads: int
+    precision: str
+
+
+class Session(Protocol):
+    """An artifact that is loaded and ready; arrays are in the artifact's own external layout.
+
+    Attributes:
+        facts: What the runtime granted.
+        input_shapes: Name -> shape; a batch of None is symbolic.
+    """
+
+    facts: Facts
+    input_shapes: Mapping[str, Shape]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return output name -> values; the arrays belong to the caller."""
+        ...
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """Bind the inputs and return the bare invocation, which is all that a benchmark times."""
+        ...
+
+    def close(self) -> None:
+        """Free what the runtime holds."""
+        ...
+
+
+class Target(Protocol):
+    """A runtime and its accelerator.
+
+    Attributes:
+        name: Registry name, such as "litert_cpu".
+        formats: Formats that it opens, by name.
+    """
+
+    name: str
+    formats: tuple[str, ...]
+
+    def status(self) -> Status:
+        """Try the runtime and tell whether it can be used here; never raises."""
+        ...
+
+    def open(self, path: Path, options: SessionOptions) -> Session:
+        """Load an artifact.
+
+        Raises:
+            MissingError: When the runtime is not installed.
+            InputFileError: When the runtime refuses the file, with the runtime's own words.
+        """
+        ...

@@ -1,0 +1,64 @@
+"""Outputs appear whole or not at all: written aside, then renamed; nothing is overwritten without `force`."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgecnn.errors import OutputError
+
+
+@contextmanager
+def staged(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]:
+    """Yield a scratch folder; the named files that are in it when the block ends well move to `folder` together.
+
+    When the block raises, the scratch folder goes, and so do the folders that were made for it.
+
+    Args:
+        folder: Where the outputs belong; made when it is not there.
+        names: Plain file names.
+        force: Whether existing files may be replaced.
+
+    Raises:
+        OutputError: Before the block, when a name exists already (without force) or the folder cannot be written.
+    """
+    existing = [folder / name for name in names if (folder / name).exists()]
+    if existing and not force:
+        raise OutputError(f"{existing[0]} exists already. Use --force to replace it, or another -o.")
+    made = _missing_parents(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".edgecnn-", dir=folder))
+    except OSError as error:
+        _remove_empty(made)
+        raise OutputError(f"{folder}: a writable folder was wanted: {error.strerror}. Choose another -o.") from None
+    try:
+        yield scratch
+        for name in names:
+            (scratch / name).replace(folder / name)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        _remove_empty(made)
+        raise
+    shutil.rmtree(scratch)
+
+
+def safe_name(name: str) -> str:
+    """Return a plain file name for a name that may come from a file: no separators, no leading dot.
+
+    >>> safe_name("../my net")
+    'my_net'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
+
+
+def _missing_parents(folder: Path) -> list[Path]:
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

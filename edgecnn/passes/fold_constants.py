@@ -1,0 +1,38 @@
+"""Compute now what depends on constants only."""
+
+from edgecnn.graph import Node
+from edgecnn.kernels import KERNELS, evaluate
+from edgecnn.ops import elements
+from edgecnn.passes.editor import GraphEditor, Pass
+
+MAX_GROWTH_BYTES = 1 << 20
+"""A folded constant may be this much larger than what it was made from: a file must not grow for nothing."""
+
+
+def match(editor: GraphEditor, node: Node) -> bool:
+    """Match a node whose operands are all constants."""
+    return bool(node.inputs) and all(editor.tensors[name].is_constant for name in node.inputs)
+
+
+def check(editor: GraphEditor, node: Node) -> str | None:
+    """Return why the node must stay."""
+    if type(node.op) not in KERNELS:
+        return f"{node.kind} cannot be executed"
+    if node.output in editor.outputs:
+        return "its output is a graph output"
+    before = sum(elements(editor.tensors[name].shape) for name in node.inputs) * 4
+    after = elements(editor.tensors[node.output].shape) * 4
+    if after - before > MAX_GROWTH_BYTES:
+        return f"the constant would grow from {before} to {after} bytes"
+    return None
+
+
+def rewrite(editor: GraphEditor, node: Node) -> None:
+    """Replace the node by its value."""
+    data = evaluate(node.op, [editor.tensors[name].value() for name in node.inputs])
+    takers_use = editor.add_constant(f"{node.output}/folded", data)
+    editor.redirect(node.output, takers_use)
+    editor.remove(node)
+
+
+PASS = Pass(name="fold_constants", match=match, check=check, rewrite=rewrite)

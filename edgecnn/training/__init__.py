@@ -1,0 +1,1 @@
+"""Datasets and fine-tuning; Keras is imported only when asked."""

@@ -1,0 +1,1 @@
+"""Images in: reading, preprocessing by contract, filters, photographs to measure on."""
