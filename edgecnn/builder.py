@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from edgecnn.contract import Contract
-from edgecnn.errors import GraphError
+from edgecnn.errors import GraphError, ShapeError
 from edgecnn.graph import Array, Graph, Node, Port, Tensor, infer_shapes, validate
 from edgecnn.ops import Activation, Add, BatchNorm, Conv, Dense, Op
 from edgecnn.shapes import Padding, Shape, explicit_padding
@@ -116,9 +116,11 @@ class GraphBuilder:
         operands = [self.constant(f"{name}/{k}", np.full(shape, v, np.float32)) for k, v in starts.items()]
         return self.node(name, BatchNorm(epsilon=epsilon, momentum=momentum), x, *operands)
 
-    def conv_bn(self, x: str, name: str, out_channels: int, activation: Activation | None, **conv: int) -> str:
+    def conv_bn(
+        self, x: str, name: str, out_channels: int, activation: Activation | None, *, kernel_size: int, stride: int = 1
+    ) -> str:
         """Add convolution, BatchNorm and (unless None) activation, named name, name/bn and name/relu6."""
-        x = self.batch_norm(self.conv(x, name, out_channels, **conv), f"{name}/bn")
+        x = self.batch_norm(self.conv(x, name, out_channels, kernel_size=kernel_size, stride=stride), f"{name}/bn")
         return x if activation is None else self.activate(x, name, activation)
 
     def activate(self, x: str, name: str, activation: Activation) -> str:
@@ -158,4 +160,7 @@ def spread(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     >>> spread(3, 2)
     (3, 3)
     """
-    return (value,) * rank if isinstance(value, int) else tuple(value)
+    numbers = (value,) * rank if isinstance(value, int) else tuple(value)
+    if len(numbers) != rank:
+        raise ShapeError(f"one number, or one for each of {rank} dimensions was wanted; got {numbers}")
+    return numbers

@@ -6,6 +6,7 @@ rt_info, a member of the .keras file) under the key CONTRACT_KEY, and is what ru
 
 import json
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from edgecnn.errors import InputFileError, UsageError
@@ -58,8 +59,8 @@ class Contract:
         channels = self.channels
         wanted = {
             "height and width": self.height > 0 and self.width > 0,
-            "mean": len(self.mean) == channels,
-            "std": len(self.std) == channels and all(value > 0 for value in self.std),
+            "mean": len(self.mean) == channels and all(map(isfinite, self.mean)),
+            "std": len(self.std) == channels and all(isfinite(value) and value > 0 for value in self.std),
             "crop_fraction": 0 < self.crop_fraction <= 1,
         }
         wrong = [name for name, holds in wanted.items() if not holds]
@@ -68,8 +69,9 @@ class Contract:
                 raise UsageError(f"contract: {name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
         if wrong:
             raise UsageError(
-                f"contract: {wrong[0]} must fit {channels} channel(s) and be positive; got height={self.height}, "
-                f"width={self.width}, mean={self.mean}, std={self.std}, crop_fraction={self.crop_fraction}"
+                f"contract: {wrong[0]} must fit {channels} channel(s), be finite and (but for mean) positive; "
+                f"got height={self.height}, width={self.width}, mean={self.mean}, std={self.std}, "
+                f"crop_fraction={self.crop_fraction}"
             )
 
     @property
@@ -105,6 +107,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+KINDS: dict[str, tuple[type, ...]] = {
+    "height": (int,),
+    "width": (int,),
+    "crop_fraction": (int, float),
+    "is_assumed": (bool,),
+}
+"""Fields that are no text and no list -> the types that JSON may have for them."""
+
+
 def parse_contract(text: str | bytes, where: str) -> Contract:
     """Read a contract that came from outside.
 
@@ -117,28 +128,24 @@ def parse_contract(text: str | bytes, where: str) -> Contract:
     """
     try:
         data = json.loads(text)
-        version = data.pop("schema_version")
+        version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise InputFileError(f"{where}: a contract of schema_version {SCHEMA_VERSION} was wanted; got {version!r}")
         known = {field.name for field in fields(Contract)}
         return Contract(**{name: _typed(name, value) for name, value in data.items() if name in known})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, InputFileError):
             raise
         raise InputFileError(f"{where}: its contract cannot be read: {error}") from None
 
 
 def _typed(name: str, value: Any) -> Any:
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "height": int, "width": int, "crop_fraction": (int, float), "is_assumed": bool,
-    }  # fmt: skip
-    if name in ("mean", "std"):
-        return tuple(float(number) for number in value)
-    if name == "labels":
-        if not all(isinstance(label, str) for label in value):
-            raise TypeError("labels must be text")
-        return tuple(value)
-    if not isinstance(value, kinds.get(name, str)):
+    if name in ("mean", "std", "labels"):
+        kinds = (str,) if name == "labels" else (int, float)
+        if not isinstance(value, list) or any(type(item) not in kinds for item in value):
+            raise TypeError(f"{name} has the wrong type: {value!r}")
+        return tuple(value) if name == "labels" else tuple(map(float, value))
+    if type(value) not in KINDS.get(name, (str,)):
         raise TypeError(f"{name} has the wrong type: {value!r}")
     return value
 

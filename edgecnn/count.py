@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from edgecnn import ops
 from edgecnn.graph import Graph, Node
 from edgecnn.ops import elements
-from edgecnn.passes import fold_batch_norm
+from edgecnn.passes import fold_batch_norm, lower_batch_norm
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.shapes import Shape
 
@@ -95,7 +97,7 @@ class Cost:
         unknown: Names of the nodes whose MACs are unknown.
         trainable: Parameters that training learns.
         total: With BatchNorm statistics, as Keras counts.
-        deployed: After BatchNorm is folded away.
+        deployed: After BatchNorm is folded away, or written as scale and shift where it cannot be.
         bytes_moved: Sum over the layers.
     """
 
@@ -120,7 +122,7 @@ def count(graph: Graph) -> Cost:
         unknown=tuple(layer.name for layer in layers if layer.macs is None),
         trainable=sum(layer.trainable for layer in layers),
         total=total,
-        deployed=total + sum(_folding(editor, node) for node in graph.nodes),
+        deployed=total + sum(_deploying(editor, node) for node in graph.nodes),
         bytes_moved=sum(layer.bytes_moved for layer in layers),
     )
 
@@ -133,15 +135,15 @@ def node_macs(graph: Graph, node: Node) -> int | None:
     return rule(graph.tensors[node.inputs[1]].shape, graph.tensors[node.output].shape) if rule else 0
 
 
-def _conv_macs(kernel: Shape, output: Shape) -> int:
-    return elements(kernel) * prod(size or 1 for size in output[1:-1])
+def _kernel_at_each_position(kernel: Shape, output: Shape) -> int:
+    return elements(kernel) * elements(output[1:-1])
 
 
-def _dense_macs(kernel: Shape, output: Shape) -> int:
-    return elements(kernel) * prod(size or 1 for size in output[1:-1])
-
-
-MACS: dict[type[ops.Op], Callable[[Shape, Shape], int]] = {ops.Conv: _conv_macs, ops.Dense: _dense_macs}
+MACS: dict[type[ops.Op], Callable[[Shape, Shape], int]] = {
+    ops.Conv: _kernel_at_each_position,
+    ops.Dense: _kernel_at_each_position,
+}
+"""Operator -> (kernel shape, output shape) -> MACs for one image; operators that are not in it count 0."""
 
 
 def _layer(graph: Graph, node: Node, seen: set[str]) -> LayerCost:
@@ -165,14 +167,16 @@ def _layer(graph: Graph, node: Node, seen: set[str]) -> LayerCost:
 
 def _bytes(graph: Graph, names: Iterable[str]) -> int:
     tensors = [graph.tensors[name] for name in names]
-    widths = [t.data.itemsize if t.data is not None else 4 for t in tensors]
+    widths = [np.dtype(t.dtype).itemsize if t.data is None else t.data.itemsize for t in tensors]
     return sum(elements(t.shape[1:] if t.data is None else t.shape) * w for t, w in zip(tensors, widths, strict=True))
 
 
-def _folding(editor: GraphEditor, node: Node) -> int:
-    """Return by how many parameters folding this node changes the total: four vectors go, a bias may come."""
-    if not fold_batch_norm.match(editor, node) or fold_batch_norm.check(editor, node) is not None:
+def _deploying(editor: GraphEditor, node: Node) -> int:
+    """Return by how many parameters a BatchNorm's removal changes the total: four vectors go, a bias may come, or two."""
+    if not lower_batch_norm.match(editor, node) or lower_batch_norm.check(editor, node) is not None:
         return 0
     channels = elements(editor.tensors[node.inputs[1]].shape)
+    if fold_batch_norm.check(editor, node) is not None:
+        return 2 * channels - 4 * channels
     producer = editor.producer(node.inputs[0])
     return (0 if producer and producer.operand("bias") else channels) - 4 * channels

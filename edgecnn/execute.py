@@ -1,15 +1,18 @@
 """Run a Graph in NumPy: the reference that every artifact is held against."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgecnn.errors import UsageError
-from edgecnn.graph import Array, Graph, Port
+from edgecnn.graph import Array, Graph, Node, Port
 from edgecnn.kernels import evaluate
 from edgecnn.ops import BatchNorm
 from edgecnn.shapes import check_shape
+
+Apply = Callable[[Node, Sequence[Array]], Array]
+"""(node, values of its operands) -> value of its output."""
 
 
 def execute(graph: Graph, inputs: Mapping[str, Array], *, fetch: Iterable[str] = ()) -> dict[str, Array]:
@@ -24,20 +27,30 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, fetch: Iterable[str] =
         Port name -> values, and tensor name -> values for what was fetched. Each tensor is freed after its last use.
 
     Raises:
-        UsageError: When an input is missing or does not have the port's shape.
+        UsageError: When an input is missing or does not have the port's shape (any batch goes, though), or when no
+            tensor has the name of one that is wanted.
     """
-    wanted = set(fetch) | {port.tensor for port in graph.outputs}
+    fetch = tuple(fetch)
+    wanted = {*fetch, *(port.tensor for port in graph.outputs)}
+    unknown = sorted(wanted - graph.tensors.keys())
+    if unknown:
+        raise UsageError(f"{graph.name}: no tensor is named '{unknown[0]}'")
+    values = _run(graph, inputs, wanted, lambda node, operands: evaluate(node.op, operands))
+    found = {name: values[name] if name in values else graph.tensors[name].value() for name in wanted}
+    return {**{name: found[name] for name in fetch}, **{port.name: found[port.tensor] for port in graph.outputs}}
+
+
+def _run(graph: Graph, inputs: Mapping[str, Array], wanted: Container[str], apply: Apply) -> dict[str, Array]:
+    """Apply every node in order and return the values of the wanted tensors; each other one goes after its last use."""
     last_use = {name: node.name for node in graph.nodes for name in node.inputs}
     values = {port.tensor: _fed(graph, port, inputs) for port in graph.inputs}
     for node in graph.nodes:
         operands = [values[name] if name in values else graph.tensors[name].value() for name in node.inputs]
-        values[node.output] = evaluate(node.op, operands)
-        for name in set(node.inputs) - wanted:
-            if last_use[name] == node.name:
+        values[node.output] = apply(node, operands)
+        for name in node.inputs:
+            if last_use[name] == node.name and name not in wanted:
                 values.pop(name, None)
-    constants = {name: graph.tensors[name].value() for name in wanted - values.keys()}
-    found = {**values, **constants}
-    return {**{name: found[name] for name in fetch}, **{port.name: found[port.tensor] for port in graph.outputs}}
+    return values
 
 
 def _fed(graph: Graph, port: Port, inputs: Mapping[str, Array]) -> Array:
@@ -59,17 +72,15 @@ def with_image_statistics(graph: Graph, inputs: Mapping[str, Array]) -> Graph:
         inputs: Port name -> images (N, spatial..., C).
     """
     tensors = dict(graph.tensors)
-    values = {port.tensor: _fed(graph, port, inputs) for port in graph.inputs}
-    last_use = {name: node.name for node in graph.nodes for name in node.inputs}
-    for node in graph.nodes:
+
+    def measure(node: Node, operands: Sequence[Array]) -> Array:
         if isinstance(node.op, BatchNorm):
-            x = values[node.inputs[0]].astype(np.float64)
+            x = operands[0].astype(np.float64)
             axes = tuple(range(x.ndim - 1))
-            for operand, data in zip(node.inputs[3:], (x.mean(axes), x.var(axes)), strict=True):
-                tensors[operand] = replace(tensors[operand], data=data.astype(np.float32))
-        operands = [values[name] if name in values else tensors[name].value() for name in node.inputs]
-        values[node.output] = evaluate(node.op, operands)
-        for name in node.inputs:
-            if last_use[name] == node.name:
-                values.pop(name, None)
+            operands = (*operands[:3], x.mean(axes).astype(np.float32), x.var(axes).astype(np.float32))
+            for name, data in zip(node.inputs[3:], operands[3:], strict=True):
+                tensors[name] = replace(tensors[name], data=data)
+        return evaluate(node.op, operands)
+
+    _run(graph, inputs, (), measure)
     return replace(graph, tensors=tensors)

@@ -8,6 +8,7 @@ from edgecnn.errors import MissingError
 EXTRA_OF = {
     "ai_edge_litert": "tflite",
     "flatbuffers": "tflite",
+    "google": "onnx",
     "h5py": "keras",
     "keras": "train",
     "onnx": "onnx",
@@ -16,6 +17,7 @@ EXTRA_OF = {
     "PIL": "vision",
     "sklearn": "demo",
     "tensorflow": "train",
+    "tflite_runtime": "tflite",
 }
 """Top-level module -> the extra that brings it."""
 

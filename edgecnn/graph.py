@@ -6,7 +6,7 @@ float32 tensor): `Tensor.value()` is what the arithmetic sees.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecnn.contract import Contract
-from edgecnn.errors import EdgeCNNError, GraphError
-from edgecnn.ops import Op
+from edgecnn.errors import EdgeCNNError, GraphError, ShapeError, UnsupportedError
+from edgecnn.ops import Op, Opaque
 from edgecnn.shapes import Shape, show_shape
 
 Array = NDArray[Any]
@@ -131,36 +131,66 @@ def validate(graph: Graph) -> None:
 
     Checked: unique names, every tensor produced before it is used and only once, shapes that follow from the operators'
     rules, constants whose data have the shape that they state, ports that exist.
+
+    Raises:
+        ShapeError: When the inputs of a node do not fit its operator, with the node's name.
     """
+    _check_names(graph)
+    _check_tensors(graph)
     ready = {port.tensor for port in graph.inputs} | {n for n, t in graph.tensors.items() if t.is_constant}
-    seen: set[str] = set()
-    for port in (*graph.inputs, *graph.outputs):
-        if port.tensor not in graph.tensors:
-            raise GraphError(f"{graph.name}: port '{port.name}' names tensor '{port.tensor}', which is not there")
-    for tensor in graph.tensors.values():
-        if tensor.data is not None and tensor.data.shape != tensor.shape:
-            raise GraphError(f"{tensor.name}: data of {show_shape(tensor.shape)} was wanted; got {tensor.data.shape}")
     for node in graph.nodes:
-        if node.name in seen:
-            raise GraphError(f"{node.name}: two nodes have this name")
-        seen.add(node.name)
-        for name in node.inputs:
-            if name not in ready:
-                raise GraphError(f"{node.name}: input '{name}' is not ready here: it is unknown, or comes later")
-        for name, shape in zip(node.outputs, infer_shapes(node, graph.shapes(node.inputs)), strict=True):
-            if name in ready:
-                raise GraphError(f"{node.name}: output '{name}' is produced twice")
-            if graph.tensors[name].shape != shape:
-                found = show_shape(graph.tensors[name].shape)
-                raise GraphError(f"{node.name}: output {show_shape(shape)} was wanted; the Graph states {found}")
-            ready.add(name)
+        missing = [name for name in node.inputs if name not in ready]
+        if missing:
+            raise GraphError(f"{node.name}: input '{missing[0]}' is not ready here: it is unknown, or comes later")
+        _check_outputs(graph, node, ready)
+        ready.update(node.outputs)
     for port in graph.outputs:
         if port.tensor not in ready:
             raise GraphError(f"{graph.name}: output '{port.name}' is never produced")
 
 
+def _check_names(graph: Graph) -> None:
+    for what, names in (
+        ("nodes", [node.name for node in graph.nodes]),
+        ("inputs", [port.name for port in graph.inputs]),
+        ("outputs", [port.name for port in graph.outputs]),
+    ):
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise GraphError(f"{graph.name}: two {what} are named '{twice[0]}'")
+
+
+def _check_tensors(graph: Graph) -> None:
+    for port in (*graph.inputs, *graph.outputs):
+        if port.tensor not in graph.tensors:
+            raise GraphError(f"{graph.name}: port '{port.name}' names tensor '{port.tensor}', which is not there")
+    for tensor in graph.tensors.values():
+        if tensor.data is not None and tensor.data.shape != tensor.shape:
+            found = show_shape(tensor.data.shape)
+            raise GraphError(f"{tensor.name}: data of shape {show_shape(tensor.shape)} were wanted; got {found}")
+
+
+def _check_outputs(graph: Graph, node: Node, ready: Container[str]) -> None:
+    shapes = infer_shapes(node, graph.shapes(node.inputs))
+    if len(node.outputs) != len(shapes):
+        raise GraphError(f"{node.name}: {len(shapes)} outputs were wanted; got {len(node.outputs)}")
+    for name, shape in zip(node.outputs, shapes, strict=True):
+        if name in ready:
+            raise GraphError(f"{node.name}: output '{name}' is produced twice")
+        if name not in graph.tensors:
+            raise GraphError(f"{node.name}: output '{name}' names a tensor that is not there")
+        if graph.tensors[name].shape != shape:
+            found = show_shape(graph.tensors[name].shape)
+            raise GraphError(f"{node.name}: output {show_shape(shape)} was wanted; the Graph states {found}")
+
+
 def infer_shapes(node: Node, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
     """Return a node's output shapes; a ShapeError gains the node's name."""
+    operands = node.op.operands
+    if not operands[0].endswith("..."):
+        needed = sum(not operand.endswith("?") for operand in operands)
+        if not needed <= len(shapes) <= len(operands):
+            raise ShapeError(f"{node.name}: {node.kind} takes {', '.join(operands)}; got {len(shapes)} inputs")
     try:
         return node.op.output_shapes(shapes)
     except EdgeCNNError as error:
@@ -171,14 +201,19 @@ def with_batch(graph: Graph, batch: int | None) -> Graph:
     """Return the Graph for another batch: a number, or None for a symbolic one.
 
     Raises:
-        GraphError: When an operator ties the batch to a number.
+        ShapeError: When an operator ties the batch to a number.
+        UnsupportedError: When an operator's shape rule is not known.
     """
     tensors = dict(graph.tensors)
     for port in graph.inputs:
         tensor = tensors[port.tensor]
         tensors[port.tensor] = replace(tensor, shape=(batch, *tensor.shape[1:]))
     for node in graph.nodes:
-        for name, shape in zip(node.outputs, infer_shapes(node, tuple(tensors[i].shape for i in node.inputs)), strict=True):
+        if isinstance(node.op, Opaque):
+            raise UnsupportedError(f"{node.name}: the batch cannot be changed behind the operator {node.op.kind}")
+        for name, shape in zip(
+            node.outputs, infer_shapes(node, tuple(tensors[i].shape for i in node.inputs)), strict=True
+        ):
             tensors[name] = replace(tensors[name], shape=shape)
     return replace(graph, tensors=tensors)
 
@@ -204,7 +239,8 @@ def in_topological_order(nodes: Iterable[Node], ready: Iterable[str]) -> tuple[N
                 blocked.append(node)
         if len(blocked) == len(waiting):
             missing = sorted(set(blocked[0].inputs) - done)
-            raise GraphError(f"{blocked[0].name}: inputs {missing} are produced by no earlier node (a cycle, or missing)")
+            names = ", ".join(f"'{name}'" for name in missing)
+            raise GraphError(f"{blocked[0].name}: no earlier node produces {names} (a cycle, or missing)")
         waiting = blocked
     return tuple(ordered)
 

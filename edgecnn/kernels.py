@@ -6,7 +6,6 @@ at a time, which needs no im2col copy and leaves the work to BLAS.
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -59,11 +58,11 @@ def windows(
 def convolve(op: ops.Conv, image: Array, kernel: Array, bias: Array | None = None) -> Array:
     """Return the cross-correlation (N, outputs..., out_channels)."""
     rank, padded = len(op.stride), pad_spatial(image, op.padding)
-    total: Any = None
-    for position, view in windows(padded, kernel.shape[:rank], op.stride, op.dilation):
-        part = _grouped(view, kernel[position], op.groups)
-        total = part if total is None else np.add(total, part, out=total)
-    return total if bias is None else np.add(total, bias, out=total)  # type: ignore[no-any-return]
+    (position, view), *others = windows(padded, kernel.shape[:rank], op.stride, op.dilation)
+    total = _grouped(view, kernel[position], op.groups)
+    for position, view in others:
+        total += _grouped(view, kernel[position], op.groups)
+    return total if bias is None else np.add(total, bias, out=total)
 
 
 def _grouped(view: Array, weights: Array, groups: int) -> Array:
@@ -97,16 +96,18 @@ def _batch_norm(op: ops.BatchNorm, x: Array, gamma: Array, beta: Array, mean: Ar
 
 
 def _dense(op: ops.Dense, x: Array, kernel: Array, bias: Array | None = None) -> Array:
-    return x @ kernel if bias is None else x @ kernel + bias
+    product = np.asarray(x @ kernel)
+    return product if bias is None else product + bias
 
 
 def _softmax(op: ops.Softmax, x: Array) -> Array:
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _sigmoid(op: ops.Sigmoid, x: Array) -> Array:
-    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))).astype(x.dtype)
+    decay = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + decay), decay / (1 + decay)).astype(x.dtype)
 
 
 def _reshape(op: ops.Reshape, x: Array) -> Array:

@@ -4,7 +4,7 @@ Tensors are NHWC everywhere (N, spatial..., C). An operator's attributes are its
 (input, kernel, bias, statistics) is an operand, named in `operands`; a name that ends in "?" may be left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import prod
 from typing import ClassVar
@@ -65,11 +65,16 @@ class Conv(Op):
     groups: int = 1
     activation: Activation | None = None
 
+    def __post_init__(self) -> None:
+        _check_window(self.padding, {"stride": self.stride, "dilation": self.dilation})
+        if self.groups < 1:
+            raise ShapeError(f"groups must be at least 1; got {self.groups}")
+
     def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         """Return (N, output sizes..., out_channels)."""
         image, kernel = shapes[0], shapes[1]
         rank = len(self.stride)
-        if rank not in (1, 2, 3) or len(image) != rank + 2 or len(kernel) != rank + 2:
+        if len(image) != rank + 2 or len(kernel) != rank + 2:
             raise ShapeError(
                 f"a {rank}-D convolution takes an input and a kernel of rank {rank + 2}; "
                 f"got {show_shape(image)} and {show_shape(kernel)}"
@@ -131,6 +136,11 @@ class _Pool(Op):
     stride: tuple[int, ...]
     padding: Padding
     activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        _check_window(self.padding, {"kernel_size": self.kernel_size, "stride": self.stride})
+        if any(max(pair) >= size for pair, size in zip(self.padding, self.kernel_size, strict=True)):
+            raise ShapeError(f"padding must be smaller than the kernel; got {self.padding} for {self.kernel_size}")
 
     def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         """Return (N, output sizes..., C)."""
@@ -293,6 +303,8 @@ class Concat(Op):
 
     def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         """Return the joined shape."""
+        if not shapes:
+            raise ShapeError("at least one input was wanted; got none")
         first, axis = shapes[0], self.axis
         if not 0 <= axis < len(first):
             raise ShapeError(f"axis must lie in 0..{len(first) - 1}; got {axis}")
@@ -331,6 +343,17 @@ class Opaque(Op):
 
 
 # --- shape arithmetic shared by the rules ----------------------------------------------------------------------------
+
+
+def _check_window(padding: Padding, positive: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a window whose attributes contradict each other or cannot be."""
+    for name, values in positive.items():
+        if len(values) not in (1, 2, 3) or len(values) != len(padding):
+            raise ShapeError(f"{name} and padding must name the same 1 to 3 dimensions; got {values} and {padding}")
+        if min(values) < 1:
+            raise ShapeError(f"{name} must be at least 1; got {values}")
+    if any(number < 0 for pair in padding for number in pair):
+        raise ShapeError(f"padding must not be negative; got {padding}")
 
 
 def window_sizes(image: Shape, kernel: Shape, op: "Conv | _Pool") -> tuple[int, ...]:

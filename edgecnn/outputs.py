@@ -27,6 +27,9 @@ def staged(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]
     existing = [folder / name for name in names if (folder / name).exists()]
     if existing and not force:
         raise OutputError(f"{existing[0]} exists already. Use --force to replace it, or another -o.")
+    folders = [path for path in existing if path.is_dir()]
+    if folders:
+        raise OutputError(f"{folders[0]}: a file was to be written; there is a folder of that name. Choose another -o.")
     made = _missing_parents(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +40,8 @@ def staged(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]
     try:
         yield scratch
         for name in names:
-            (scratch / name).replace(folder / name)
+            if (scratch / name).exists():
+                (scratch / name).replace(folder / name)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         _remove_empty(made)

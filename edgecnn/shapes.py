@@ -92,15 +92,16 @@ def check_shape(what: str, found: Shape, wanted: Shape) -> None:
 
 
 def broadcast_shapes(a: Shape, b: Shape) -> Shape:
-    """Return the NumPy broadcast of two shapes; a symbolic batch stays symbolic."""
+    """Return the NumPy broadcast of two shapes; a symbolic batch meets only itself or 1, and stays symbolic.
+
+    >>> show_shape(broadcast_shapes((None, 7, 7, 320), (320,)))
+    'Nx7x7x320'
+    """
     longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
-    padded = (1,) * (len(longer) - len(shorter)) + shorter
-    sizes: list[int | None] = []
-    for x, y in zip(longer, padded, strict=True):
-        if x != y and 1 not in (x, y) and None not in (x, y):
-            raise ShapeError(f"shapes must broadcast; got {show_shape(a)} and {show_shape(b)}")
-        sizes.append(y if x == 1 else (x if y == 1 or y == x else (x if y is None else y)))
-    return tuple(sizes)
+    pairs = list(zip(longer, (1,) * (len(longer) - len(shorter)) + shorter, strict=True))
+    if any(x != y and 1 not in (x, y) for x, y in pairs):
+        raise ShapeError(f"shapes must broadcast; got {show_shape(a)} and {show_shape(b)}")
+    return tuple(y if x == 1 else x for x, y in pairs)
 
 
 def show_shape(shape: Shape) -> str:

@@ -1,5 +1,6 @@
 """MODEL on the command line: a zoo name with its options, or a file."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,9 @@ def format_of(path: Path) -> Format:
     raise InputFileError(f"{path}: a file that ends in one of {known} was wanted; got '{path.suffix}'")
 
 
-def formats() -> list[Format]:
-    """Return every format."""
-    return [registry.load("converters", name) for name in registry.entries("converters")]
+def formats() -> Iterator[Format]:
+    """Yield every format, loaded as it is asked for."""
+    return (registry.load("converters", name) for name in registry.entries("converters"))
 
 
 def readable() -> list[str]:
@@ -81,5 +82,5 @@ def target_for(artifact: Path, name: str | None) -> Any:
         if kind not in target.formats:
             raise UsageError(f"{name} opens {', '.join(target.formats)}; {artifact} is {kind}. Leave --target out.")
         return target
-    candidates = [registry.load("targets", each) for each in registry.entries("targets")]
+    candidates = (registry.load("targets", each) for each in registry.entries("targets"))
     return next(each for each in candidates if kind in each.formats)

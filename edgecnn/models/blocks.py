@@ -50,7 +50,7 @@ def classifier(b: GraphBuilder, x: str, *, classes: int, dropout: float) -> str:
     return b.dense(x, "logits", classes)
 
 
-def finish(b: GraphBuilder, logits: str, *, head: str, contract: Contract) -> Graph:
+def finish(b: GraphBuilder, logits: str, *, head: str, contract: Contract | None) -> Graph:
     """Return the Graph with the head that was asked for: logits, or softmax for probabilities."""
     if head not in HEADS:
         raise UsageError(f"head must be one of {', '.join(HEADS)}; got {head!r}")

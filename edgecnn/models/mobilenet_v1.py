@@ -58,14 +58,14 @@ def mobilenet_v1(
     """
     b = GraphBuilder("mobilenet_v1", initialise=initialise)
     x = b.input("image", (None, resolution, resolution, in_channels))
-    x = b.conv_bn(x, "stem", int(STEM_CHANNELS * width_multiplier), ReLU6(), kernel_size=3, stride=2)
+    x = b.conv_bn(x, "stem", max(1, int(STEM_CHANNELS * width_multiplier)), ReLU6(), kernel_size=3, stride=2)
     block = 0
     for stage in STAGES:
         for repeat in range(stage.repeats):
             block += 1
             stride = stage.stride if repeat == 0 else 1
             x = depthwise_bn(b, x, f"block_{block}/depthwise", kernel_size=3, stride=stride)
-            channels = int(stage.channels * width_multiplier)
+            channels = max(1, int(stage.channels * width_multiplier))
             x = b.conv_bn(x, f"block_{block}/pointwise", channels, ReLU6(), kernel_size=1)
     logits = classifier(b, x, classes=classes, dropout=dropout)
     return finish(b, logits, head=head, contract=image_contract(resolution, in_channels, head))

@@ -65,13 +65,24 @@ class GraphEditor:
         for node in self.consumers(old):
             self.put(replace(node, inputs=tuple(new if name == old else name for name in node.inputs)))
 
-    def add_constant(self, name: str, data: Array) -> str:
-        """Add a constant under a free name that starts with `name`, and return that name."""
+    def free_name(self, name: str) -> str:
+        """Return a name that starts with `name` and that no tensor or node has."""
         free, number = name, 1
-        while free in self.tensors:
+        while free in self.tensors or free in self.nodes:
             number += 1
             free = f"{name}_{number}"
-        self.tensors[free] = Tensor(name=free, shape=data.shape, dtype=str(data.dtype), data=data)
+        return free
+
+    def add_constant(self, name: str, data: Array, *, dtype: str | None = None) -> str:
+        """Add a constant under a free name that starts with `name`, and return that name.
+
+        Args:
+            name: What its name should start with.
+            data: As stored.
+            dtype: The type that the arithmetic sees, where it is not that of the data.
+        """
+        free = self.free_name(name)
+        self.tensors[free] = Tensor(name=free, shape=data.shape, dtype=dtype or str(data.dtype), data=data)
         return free
 
     def finish(self) -> Graph:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.graph import Node
-from edgecnn.ops import Dense, Reshape, Transpose
+from edgecnn.ops import Dense, Reshape, Transpose, elements, known
 from edgecnn.passes.editor import GraphEditor, Pass
 
 
@@ -30,7 +30,9 @@ def match(editor: GraphEditor, node: Node) -> bool:
 
 def check(editor: GraphEditor, node: Node) -> str | None:
     """Return why the order must stay."""
-    takers = editor.consumers(node.output)
+    producer, takers = editor.producer(node.inputs[0]), editor.consumers(node.output)
+    if producer is not None and producer.op == channels_first(len(editor.tensors[node.inputs[0]].shape)):
+        return "it flattens channels-first already"
     if node.output in editor.outputs or not takers:
         return "its output is a graph output"
     for taker in takers:
@@ -43,20 +45,21 @@ def check(editor: GraphEditor, node: Node) -> str | None:
 def rewrite(editor: GraphEditor, node: Node) -> None:
     """Insert the transpose before the flatten and reorder the rows of each dense kernel."""
     shape = editor.tensors[node.inputs[0]].shape
-    rank = len(shape)
-    permutation = (0, rank - 1, *range(1, rank - 1))
-    turned = f"{node.name}/channels_first"
-    editor.put(Node(name=turned, op=Transpose(permutation=permutation), inputs=(node.inputs[0],), outputs=(turned,)))
-    rows = np.arange(np.prod([size or 1 for size in shape[1:]])).reshape(*(size or 1 for size in shape[1:]))
-    order = np.moveaxis(rows, -1, 0).ravel()
+    turned = editor.free_name(f"{node.name}/channels_first")
+    editor.put(Node(name=turned, op=channels_first(len(shape)), inputs=(node.inputs[0],), outputs=(turned,)))
+    order = np.moveaxis(np.arange(elements(shape[1:])).reshape(*map(known, shape[1:])), -1, 0).ravel()
     for taker in editor.consumers(node.output):
         kernel = editor.constant(taker, "kernel")
         if kernel is not None and kernel.data is not None:
             data = np.ascontiguousarray(kernel.data[order])
-            name = editor.add_constant(f"{taker.name}/kernel_channels_first", data)
-            editor.tensors[name] = replace(editor.tensors[name], dtype=kernel.dtype)
+            name = editor.add_constant(f"{taker.name}/kernel_channels_first", data, dtype=kernel.dtype)
             editor.put(replace(taker, inputs=(taker.inputs[0], name, *taker.inputs[2:])))
     editor.put(replace(node, inputs=(turned,)))
+
+
+def channels_first(rank: int) -> Transpose:
+    """Return the transpose (N, spatial..., C) -> (N, C, spatial...)."""
+    return Transpose(permutation=(0, rank - 1, *range(1, rank - 1)))
 
 
 PASS = Pass(name="flatten_channels_first", match=match, check=check, rewrite=rewrite)

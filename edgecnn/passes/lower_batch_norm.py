@@ -28,7 +28,7 @@ def check(editor: GraphEditor, node: Node) -> str | None:
 def rewrite(editor: GraphEditor, node: Node) -> None:
     """Put Mul and Add in its place; the Add gives the BatchNorm's output."""
     scale, shift = (values.astype(np.float32) for values in scale_and_shift(editor, node))
-    scaled = f"{node.name}/scaled"
+    scaled = editor.free_name(f"{node.name}/scaled")
     editor.put(
         Node(
             name=scaled, op=Mul(), outputs=(scaled,),

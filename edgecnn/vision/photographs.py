@@ -3,8 +3,8 @@
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from edgecnn.errors import MissingError, NotThereError
 from edgecnn.extras import require
 from edgecnn.graph import Array
 from edgecnn.vision.preprocess import SUFFIXES, from_pixels, read_image
+
+Item = TypeVar("Item")
 
 CARRIERS = {
     "skimage": ("data", (
@@ -50,7 +52,7 @@ def load_images(folder: Path | None, contract: Contract, *, limit: int) -> Image
     Args:
         folder: With pictures, searched recursively in name order; None takes an installed package's photographs.
         contract: How to crop, resize and scale.
-        limit: At most this many, spread evenly over the folder.
+        limit: At most this many, spread evenly over what there is.
 
     Raises:
         NotThereError: When the folder is not there or has no picture.
@@ -58,16 +60,20 @@ def load_images(folder: Path | None, contract: Contract, *, limit: int) -> Image
     """
     if folder is not None:
         paths = image_files(folder)
-        chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int))]
-        return Images(values=np.stack([read_image(path, contract) for path in chosen]), origin=str(folder))
+        values = [read_image(path, contract) for path in _spread(paths, limit)]
+        return Images(values=np.stack(values), origin=str(folder))
     package, paths = carried_photographs()
     if len(paths) >= MINIMUM:
-        chosen = paths[:limit]
-        values = np.stack([read_image(path, contract) for path in chosen])
-        return Images(values=values, origin=f"{len(chosen)} photographs of {package}")
-    crops = list(islice((crop for path in paths for crop in _crops(path)), limit))
+        values = [read_image(path, contract) for path in _spread(paths, limit)]
+        return Images(values=np.stack(values), origin=f"{len(values)} photographs of {package}")
+    crops = _spread([crop for path in paths for crop in _crops(path)], limit)
     origin = f"{len(crops)} crops of {len(paths)} photographs of {package}"
     return Images(values=np.stack([from_pixels(crop, contract) for crop in crops]), origin=origin)
+
+
+def _spread(items: Sequence[Item], limit: int) -> list[Item]:
+    """Return at most `limit` items, evenly spread, the first and the last among them."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -80,7 +86,7 @@ def image_files(folder: Path) -> list[Path]:
     return paths
 
 
-def carried_photographs() -> tuple[str, Sequence[Path]]:
+def carried_photographs() -> tuple[str, list[Path]]:
     """Return (package, photographs) of the first installed package that carries any; the package is not imported."""
     for package, (folder, names) in CARRIERS.items():
         spec = importlib.util.find_spec(package)

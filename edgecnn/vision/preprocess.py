@@ -65,5 +65,5 @@ def crop_box(size: tuple[int, int], contract: Contract) -> tuple[float, float, f
         return 0.0, 0.0, float(width), float(height)
     scale = min(width / contract.width, height / contract.height) * contract.crop_fraction
     kept_width, kept_height = contract.width * scale, contract.height * scale
-    left, top = (width - kept_width) / 2, (height - kept_height) / 2
-    return left, top, left + kept_width, top + kept_height
+    left, top = max(0.0, (width - kept_width) / 2), max(0.0, (height - kept_height) / 2)
+    return left, top, min(left + kept_width, float(width)), min(top + kept_height, float(height))

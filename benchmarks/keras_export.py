@@ -1,0 +1,253 @@
+"""Our artifacts against those that Keras exports of the same weights: same runtime, one thread, interleaved.
+
+    python -m edgecnn.benchmarks.keras_export mobilenet_v2
+
+The network gets the BatchNorm statistics of real images first; both artifacts must agree on these images before their
+times mean anything. Both have batch 1: Keras leaves the batch open unless it is given an input signature, so it is given
+one. The OpenVINO pair holds float32 constants (Keras serializes without compression), and the target asks for float32.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing, redirect_stdout
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from edgecnn import registry
+from edgecnn.console import emit, message, table
+from edgecnn.contract import Contract
+from edgecnn.errors import CheckFailedError, EdgeCNNError, MissingError, UnsupportedError, UsageError
+from edgecnn.execute import with_image_statistics
+from edgecnn.extras import require
+from edgecnn.graph import Array, Graph, to_layout, with_batch
+from edgecnn.interfaces import Facts, Format, Session, SessionOptions
+from edgecnn.passes.deploy import deploy
+from edgecnn.source import load_model
+from edgecnn.vision.photographs import MINIMUM, load_images
+
+from .bench import interval_data, latency_data
+from .environment import read_environment, show_environment
+from .latency import LatencyResult, Plan, measure
+from .statistics import MINIMUM_ROUNDS, Interval, paired_ratio
+
+PEERS = {
+    "tflite": ("litert", "litert_cpu"),
+    "onnx": ("onnx", "onnxruntime_cpu"),
+    "openvino": ("openvino", "openvino_cpu"),
+}
+"""Our format -> (Keras's name for it, target that runs both)."""
+
+BUDGET = 1.03
+"""Largest point of the ratio ours / Keras; its interval must reach 1.00. Source: the project's latency budget."""
+
+PARITY_DB = 80.0
+"""Smallest SNR between the two outputs. Source: the project's float32 parity rule."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Comparison:
+    """One format, measured here.
+
+    Attributes:
+        format: Ours.
+        facts: What the runtime granted, to both alike.
+        snr_db: Of our outputs against Keras's, over the images.
+        ours: Times of our artifact.
+        keras: Times of Keras's.
+        ratio: Ours / Keras's, by rounds.
+    """
+
+    format: str
+    facts: Facts
+    snr_db: float
+    ours: LatencyResult
+    keras: LatencyResult
+    ratio: Interval
+
+    @property
+    def is_within_budget(self) -> bool:
+        """Tell whether the interval reaches 1.00 or lies below, and the point is at most BUDGET."""
+        return self.ratio.low is not None and self.ratio.low <= 1.0 and self.ratio.point <= BUDGET
+
+
+def compare_exports(
+    graph: Graph, images: Array, plan: Plan, *, formats: Sequence[str], report: Callable[[], None] | None = None
+) -> list[Comparison]:
+    """Write a network both ways and measure each pair.
+
+    Args:
+        graph: With BatchNorm statistics that fit the images, and a contract.
+        images: (N, height, width, channels) float32, by the contract.
+        plan: How to measure; at least MINIMUM_ROUNDS rounds.
+        formats: Ours, by name.
+        report: Called after each round of each pair.
+
+    Raises:
+        CheckFailedError: When the two outputs disagree.
+    """
+    if plan.rounds < MINIMUM_ROUNDS:
+        raise UsageError(
+            f"keras_export: at least {MINIMUM_ROUNDS} rounds were wanted for an interval; got {plan.rounds}"
+        )
+    single = with_batch(graph, 1)
+    peer, deployed = keras_model(single), deploy(single).graph
+    found = []
+    with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+        for name in formats:
+            form: Format = registry.load("converters", name)
+            ours, theirs = (Path(folder) / f"{stem}_{name}{form.suffix}" for stem in ("ours", "keras"))
+            registry.load("converters", name).write(deployed, ours)
+            export(peer, PEERS[name][0], theirs, (1, *images.shape[1:]))
+            layout = (form.read_contract(ours) or _contract(graph)).layout
+            found.append(_compare(name, (ours, layout), (theirs, "NHWC"), images, plan, report))
+    return found
+
+
+def keras_model(graph: Graph) -> Any:
+    """Return the network as a Keras model on the TensorFlow backend.
+
+    Raises:
+        MissingError: When Keras, TensorFlow or tf2onnx is not installed.
+        UnsupportedError: When Keras runs on another backend.
+    """
+    require("tensorflow", purpose="edgecnn.benchmarks.keras_export")
+    keras = require("keras", purpose="edgecnn.benchmarks.keras_export")
+    if find_spec("tf2onnx") is None:
+        raise MissingError(
+            "Keras's ONNX export needs the package tf2onnx, which is not installed. Run: python -m pip install 'edgecnn[dev]'"
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise UnsupportedError(
+            f"keras_export: the tensorflow backend was wanted, because only it exports all three formats; "
+            f"got {keras.backend.backend()}. Unset KERAS_BACKEND."
+        )
+    return registry.load("converters", "keras").to_keras(graph)
+
+
+def export(model: Any, kind: str, path: Path, shape: tuple[int, ...]) -> None:
+    """Write what `model.export` makes of a Keras model, for one float32 input of this shape (N, height, width, channels).
+
+    The input signature fixes the batch and spares the call that the ONNX export asks for otherwise.
+    """
+    keras = require("keras", purpose="edgecnn.benchmarks.keras_export")
+    signature = [keras.InputSpec(shape=shape, dtype="float32", name="image")]
+    with redirect_stdout(sys.stderr):
+        model.export(str(path), format=kind, input_signature=signature, verbose=False)
+
+
+def signal_to_noise_db(found: Array, wanted: Array) -> float:
+    """Return the SNR of outputs (N images, values) in dB; the mean of each value over the images is removed from both.
+
+    >>> signal_to_noise_db(np.array([[1.0], [-1.1]]), np.array([[1.0], [-1.0]])) > 25
+    True
+    """
+    signal, other = (values.astype(np.float64) - values.mean(axis=0, dtype=np.float64) for values in (wanted, found))
+    noise = float(np.square(signal - other).sum())
+    return float("inf") if noise == 0 else float(10 * np.log10(np.square(signal).sum() / noise))
+
+
+def _compare(
+    name: str, ours: tuple[Path, str], theirs: tuple[Path, str], images: Array, plan: Plan,
+    report: Callable[[], None] | None,
+) -> Comparison:  # fmt: skip
+    target = registry.load("targets", PEERS[name][1])
+    options = SessionOptions(threads=1)
+    with closing(target.open(ours[0], options)) as mine, closing(target.open(theirs[0], options)) as peer:
+        pairs: dict[str, tuple[Session, str]] = {"ours": (mine, ours[1]), "keras": (peer, theirs[1])}
+        outputs = {who: _outputs(session, images, layout) for who, (session, layout) in pairs.items()}
+        snr_db = signal_to_noise_db(outputs["ours"], outputs["keras"])
+        if not snr_db >= PARITY_DB:
+            raise CheckFailedError(
+                f"{name}: an SNR of {PARITY_DB:g} dB between our output and Keras's was wanted; got {snr_db:.1f} dB. "
+                "Their times cannot be compared: find the first layer that differs."
+            )
+        bound = {who: session.bind(_fed(session, images[:1], layout)) for who, (session, layout) in pairs.items()}
+        results = measure(bound, plan, report=report)
+        ratio = paired_ratio(results["ours"].samples_s, results["keras"].samples_s, seed=plan.seed)
+        return Comparison(
+            format=name, facts=mine.facts, snr_db=snr_db, ours=results["ours"], keras=results["keras"], ratio=ratio
+        )
+
+
+def _outputs(session: Session, images: Array, layout: str) -> Array:
+    """Return the first output for each image, (N, values)."""
+    rows = [next(iter(session.run(_fed(session, image[None], layout)).values())) for image in images]
+    return np.concatenate([row.reshape(1, -1) for row in rows])
+
+
+def _fed(session: Session, images: Array, layout: str) -> dict[str, Array]:
+    (name,) = session.input_shapes
+    return {name: to_layout(images, layout)}
+
+
+def _contract(graph: Graph) -> Contract:
+    if graph.contract is None:
+        raise UsageError(f"{graph.name}: a model with a contract was wanted; this one has none. Take a zoo name.")
+    return graph.contract
+
+
+def _data(comparison: Comparison) -> dict[str, Any]:
+    facts = comparison.facts
+    return {
+        "format": comparison.format, "runtime": facts.runtime, "threads": facts.threads, "precision": facts.precision,
+        "snr_db": comparison.snr_db, "ours": latency_data(comparison.ours), "keras": latency_data(comparison.keras),
+        "ratio": interval_data(comparison.ratio), "is_within_budget": comparison.is_within_budget,
+    }  # fmt: skip
+
+
+def _show(comparisons: Sequence[Comparison], model: str, plan: Plan, console: Console) -> None:
+    columns = ("<format", "<runtime", "threads", "SNR dB", "ours ms", "Keras ms", "ours / Keras", "95 %", "<budget")
+    rows = [
+        (
+            each.format, each.facts.runtime, each.facts.threads, f"{each.snr_db:.0f}", f"{each.ours.median_s * 1e3:.3f}",
+            f"{each.keras.median_s * 1e3:.3f}", f"{each.ratio.point:.3f}", f"{each.ratio.low:.3f} - {each.ratio.high:.3f}",
+            "within" if each.is_within_budget else "OVER",
+        )
+        for each in comparisons
+    ]  # fmt: skip
+    console.print(table(f"{model}, measured here: batch 1, {plan.rounds} rounds, medians", columns, rows))
+
+
+@click.command()
+@click.argument("model")
+@click.option("--rounds", default=30, show_default=True, type=click.IntRange(min=MINIMUM_ROUNDS))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--format", "formats", multiple=True, type=click.Choice(list(PEERS)), help="All without it.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with 16 or more images.")
+@click.option("--json", "as_json", is_flag=True)
+def main(*, model: str, rounds: int, seed: int, formats: tuple[str, ...], data: Path | None, as_json: bool) -> None:
+    """Compare our artifacts of a zoo MODEL with those that Keras exports; exits 1 where one is over the budget."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment, plan = read_environment(), Plan(rounds=rounds, seed=seed)
+    graph = load_model(model)
+    images = load_images(data, _contract(graph), limit=MINIMUM)
+    graph = with_image_statistics(graph, {graph.inputs[0].name: images.values})
+    found = compare_exports(graph, images.values, plan, formats=formats or tuple(PEERS))
+    for each in found:
+        for who, latency in (("ours", each.ours), ("Keras", each.keras)):
+            for caution in latency.cautions:
+                message(f"caution: {each.format}, {who}: {caution.detail}. {caution.next_step}")
+    message(show_environment(environment))
+    result = {"model": model, "images": images.origin, "comparisons": [_data(each) for each in found]}
+    emit(result, lambda console: _show(found, model, plan, console), as_json=as_json)
+    over = [each.format for each in found if not each.is_within_budget]
+    if over:
+        raise CheckFailedError(
+            f"{model}: a ratio within the budget was wanted; {', '.join(over)} is slower than Keras's."
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EdgeCNNError as error:
+        message(f"error: {error}")
+        sys.exit(error.exit_code)

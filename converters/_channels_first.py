@@ -1,0 +1,155 @@
+"""NHWC tensors for formats that store channels first, without a Transpose where none is needed.
+
+The Graph stays NHWC; a channels-first format *stores* some of its tensors as (N, C, spatial...). Which ones is decided
+once, in topological order: windows (convolution, pooling) need channels first, elementwise operators follow their
+inputs, and what depends on the order of elements (reshape, dense layers over more than a matrix) needs the Graph's own
+order. Where two of them meet, a Transpose is emitted once for each tensor; constants are turned offline.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from edgecnn import ops
+from edgecnn.graph import Array, Graph, Node, Port
+from edgecnn.passes import flatten_channels_first
+
+WINDOWS = (ops.Conv, ops.MaxPool, ops.AveragePool)
+FOLLOWERS = (ops.Add, ops.Sub, ops.Mul, ops.Activation, ops.Softmax, ops.Pad, ops.Concat, ops.BatchNorm, ops.Mean)
+IMAGE_RANK = 4
+"""Ports of this rank or more are images, whose external layout is channels first unless somebody chose otherwise."""
+
+Handle = TypeVar("Handle")
+"""How a format names a value: a string in ONNX, a layer's port in OpenVINO."""
+
+
+class ChannelsFirstEmitter(ABC, Generic[Handle]):
+    """Walks a Graph and hands the operands of each node to its row in the form that the row asks for."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = flatten_channels_first.PASS(graph).graph
+        self.first: set[str] = {port.tensor for port in graph.inputs if self.port_is_first(port)}
+        self._handles: dict[tuple[str, bool], Handle] = {}
+
+    @abstractmethod
+    def emit_constant(self, name: str, data: Array, dtype: str) -> Handle:
+        """Add a constant, stored as it is in `data`, that computes as `dtype`."""
+
+    @abstractmethod
+    def emit_transpose(self, source: Handle, permutation: Sequence[int], tensor: str, name: str) -> Handle:
+        """Add a Transpose of a Graph tensor's stored form; `name` is the new value's."""
+
+    def port_is_first(self, port: Port) -> bool:
+        """Tell whether callers see this port channels first."""
+        if port.layout is not None:
+            return port.layout == "NCHW"
+        return len(self.graph.tensors[port.tensor].shape) >= IMAGE_RANK
+
+    def walk(self, rows: dict[type[ops.Op], Callable[["ChannelsFirstEmitter[Handle]", Node], Handle]]) -> None:
+        """Emit every node through its row; the caller has checked that each has one."""
+        for node in self.graph.nodes:
+            if isinstance(node.op, ops.Transpose):
+                self._turn(node, node.op)
+                continue
+            if self._gives_first(node):
+                self.first.add(node.output)
+            self.bind(node.output, rows[type(node.op)](self, node))
+
+    def bind(self, tensor: str, handle: Handle) -> None:
+        """State the value that holds a tensor in its stored form."""
+        self._handles[tensor, tensor in self.first] = handle
+
+    def get(self, tensor: str, *, first: bool) -> Handle:
+        """Return a tensor channels first, or in the Graph's order; what is not there yet is emitted."""
+        known = self.graph.tensors[tensor]
+        key = (tensor, first and len(known.shape) > 2)
+        if key not in self._handles:
+            order = channels_first(len(known.shape)) if key[1] else channels_last(len(known.shape))
+            if known.data is None:
+                source = self._handles[tensor, not key[1]]
+                self._handles[key] = self.emit_transpose(source, order, tensor, f"{tensor}/{'nchw' if key[1] else 'nhwc'}")
+            else:
+                data = known.data.transpose(order) if key[1] else known.data
+                self._handles[key] = self.emit_constant(tensor, np.ascontiguousarray(data), known.dtype)
+        return self._handles[key]
+
+    def image(self, node: Node) -> Handle:
+        """Return the first operand channels first."""
+        return self.get(node.inputs[0], first=True)
+
+    def plain(self, node: Node, position: int = 0) -> Handle:
+        """Return an operand in the Graph's order."""
+        return self.get(node.inputs[position], first=False)
+
+    def operands(self, node: Node) -> list[Handle]:
+        """Return all operands in the form that the output is stored in, lower ranks padded for broadcasting."""
+        first, rank = node.output in self.first, len(self.graph.tensors[node.output].shape)
+        return [self._broadcast(name, rank) if first else self.get(name, first=False) for name in node.inputs]
+
+    def constant(self, node: Node, operand: str, arrange: Callable[[Array], Array] = lambda data: data) -> Handle | None:
+        """Return a constant operand, rearranged for the format; None where it is left out."""
+        name = node.operand(operand)
+        if name is None:
+            return None
+        tensor = self.graph.tensors[name]
+        if tensor.data is None:
+            return self.get(name, first=False)
+        return self.emit_constant(name, np.ascontiguousarray(arrange(tensor.data)), tensor.dtype)
+
+    def axis(self, tensor: str, axis: int) -> int:
+        """Return where a Graph axis lies in the stored form."""
+        rank = len(self.graph.tensors[tensor].shape)
+        return channels_first(rank).index(axis) if tensor in self.first else axis
+
+    def by_axis(self, tensor: str, values: Sequence[object]) -> list[object]:
+        """Return one value per Graph axis in the order of the stored form."""
+        order = channels_first(len(values)) if tensor in self.first else tuple(range(len(values)))
+        return [values[axis] for axis in order]
+
+    def _broadcast(self, name: str, rank: int) -> Handle:
+        tensor = self.graph.tensors[name]
+        if tensor.data is None or not 0 < len(tensor.shape) < rank:
+            return self.get(name, first=True)
+        data = tensor.data.reshape((1,) * (rank - tensor.data.ndim) + tensor.data.shape)
+        return self.emit_constant(name, np.ascontiguousarray(data.transpose(channels_first(rank))), tensor.dtype)
+
+    def _gives_first(self, node: Node) -> bool:
+        shapes = [self.graph.tensors[name].shape for name in node.inputs]
+        if isinstance(node.op, WINDOWS):
+            return True
+        if not isinstance(node.op, FOLLOWERS) or len(self.graph.tensors[node.output].shape) != len(shapes[0]):
+            return False
+        return any(name in self.first for name in node.inputs)
+
+    def _turn(self, node: Node, op: ops.Transpose) -> None:
+        """Emit what is left of a Transpose between two stored forms: often nothing."""
+        source = node.inputs[0]
+        rank = len(op.permutation)
+        stored = channels_first(rank) if source in self.first else tuple(range(rank))
+        for first in (False, True):
+            wanted = channels_first(rank) if first else tuple(range(rank))
+            left = tuple(stored.index(op.permutation[axis]) for axis in wanted)
+            if left == tuple(range(rank)):
+                self.first |= {node.output} if first else set()
+                self.bind(node.output, self.get(source, first=source in self.first))
+                return
+        left = tuple(stored.index(axis) for axis in op.permutation)
+        handle = self.get(source, first=source in self.first)
+        self.bind(node.output, self.emit_transpose(handle, left, node.output, node.output))
+
+
+def channels_first(rank: int) -> tuple[int, ...]:
+    """Return the permutation from N, spatial..., C to N, C, spatial...."""
+    return (0, rank - 1, *range(1, rank - 1)) if rank > 1 else tuple(range(rank))
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """Return the permutation from N, C, spatial... to N, spatial..., C."""
+    return (0, *range(2, rank), 1) if rank > 1 else tuple(range(rank))
+
+
+def kernel_first(data: Array) -> Array:
+    """Return a kernel (spatial..., in / groups, out) as (out, in / groups, spatial...)."""
+    return data.transpose((data.ndim - 1, data.ndim - 2, *range(data.ndim - 2)))

@@ -1,0 +1,71 @@
+"""Pack a TFLite object tree into a flatbuffer with 16-byte aligned constants, and open one that is untrusted.
+
+The Python object API packs buffers unaligned; the schema asks for `force_align: 16`, which lets runtimes map weights
+instead of copying them. Source: LiteRT, tflite/schema/schema.fbs, table Buffer.
+"""
+
+import mmap
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgecnn.errors import InputFileError
+from edgecnn.extras import require
+from edgecnn.graph import Array
+
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16
+SLACK_BYTES = 1 << 16
+"""Room for everything but constants before the builder has to grow."""
+
+MALFORMED = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError)
+"""What flatbuffers' generated code raises when offsets lead nowhere."""
+
+
+def schema() -> Any:
+    """Return the generated TFLite schema module."""
+    return require("ai_edge_litert.schema_py_generated", purpose="reading and writing .tflite files")
+
+
+class AlignedBuffer:
+    """A constant in the shape of the schema's BufferT, packed aligned."""
+
+    def __init__(self, data: Array | bytes | None) -> None:
+        self.content = b"" if data is None else memoryview(data).cast("B")
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's object API calls it so
+        """Write the table, and its bytes as an aligned vector before it."""
+        module, size, vector = schema(), len(self.content), None
+        if size:
+            builder.StartVector(1, size, ALIGNMENT)
+            builder.head = builder.Head() - size
+            builder.Bytes[builder.Head() : builder.Head() + size] = self.content
+            vector = builder.EndVector()
+        module.BufferStart(builder)
+        if vector is not None:
+            module.BufferAddData(builder, vector)
+        return module.BufferEnd(builder)
+
+
+def pack(model: Any, constant_bytes: int) -> bytes:
+    """Return the file of a ModelT."""
+    flatbuffers = require("flatbuffers", purpose="writing .tflite files")
+    builder = flatbuffers.Builder(constant_bytes + SLACK_BYTES)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Yield the root table of a .tflite file, mapped; whatever reading it breaks on is an InputFileError."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content[4:8] != IDENTIFIER:
+                raise InputFileError(f"{path}: a TFLite file (identifier TFL3) was wanted; got {content[4:8]!r}")
+            yield schema().Model.GetRootAs(content, 0)
+    except InputFileError:
+        raise
+    except MALFORMED as error:
+        raise InputFileError(f"{path}: a TFLite file was wanted; its tables cannot be followed: {error}") from None

@@ -1,0 +1,164 @@
+"""Verify: hold an artifact in its runtime against its source in NumPy, on real images.
+
+Signal-to-noise ratio in dB = 10 log10(signal / error), with the mean over the images of each output removed from both:
+what never changes from image to image is no signal. Parity of float artifacts is SNR >= 80 dB and a maximum error of at
+most 1e-4 of the output's range, over at least 16 real images. A float16 artifact is held against the source with the same
+rounded constants; what the rounding costs is reported beside it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgecnn.contract import Contract, Layout
+from edgecnn.errors import InputFileError, UsageError
+from edgecnn.execute import execute
+from edgecnn.graph import Array, Graph, from_layout, to_layout
+from edgecnn.interfaces import Facts, Session, SessionOptions, Target
+
+MINIMUM_SNR_DB = 80.0
+MAXIMUM_RELATIVE_ERROR = 1e-4
+ROUNDING_WARNING_DB = 30.0
+BATCH = 8
+"""Images that the reference executes at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parity:
+    """How far one artifact is from its source.
+
+    Attributes:
+        artifact: Its path.
+        target: Where it ran.
+        facts: What the runtime granted.
+        images: How many real images were compared.
+        snr_db: Smallest over the outputs.
+        max_error: Largest absolute difference, as a share of the reference output's range; largest over the outputs.
+        top1_agreement: Share of images with the same largest output, or None where the output is no vector of classes.
+        rounding_snr_db: What storing constants as float16 costs against float32; None for float32 artifacts.
+        passed: Whether both thresholds hold.
+    """
+
+    artifact: str
+    target: str
+    facts: Facts
+    images: int
+    snr_db: float
+    max_error: float
+    top1_agreement: float | None
+    rounding_snr_db: float | None
+    passed: bool
+
+
+def verify(
+    references: Mapping[str, Array], artifact: Path, target: Target, images: Array, *, layout: Layout,
+    rounding: Mapping[str, Array] | None = None, threads: int = 1,
+) -> Parity:  # fmt: skip
+    """Compare an artifact with reference outputs.
+
+    Args:
+        references: Output name -> (N, ...) values of the source, NHWC.
+        artifact: The file.
+        target: Opens it.
+        images: (N, height, width, channels), already preprocessed.
+        layout: The artifact's external layout.
+        rounding: Outputs of the float32 source, where `references` are of one with rounded constants.
+        threads: For the runtime.
+
+    Raises:
+        UsageError: When the artifact's inputs or outputs are not the source's.
+    """
+    session = target.open(artifact, SessionOptions(threads=threads))
+    try:
+        found = run_batches(session, images, layout)
+        facts = session.facts
+    finally:
+        session.close()
+    if found.keys() != references.keys():
+        raise UsageError(f"{artifact}: outputs {sorted(references)} were wanted; it has {sorted(found)}. Is it of this model?")
+    names = list(references)
+    for name in names:
+        if found[name].shape != references[name].shape:
+            raise UsageError(f"{artifact}: output '{name}' {references[name].shape} was wanted; got {found[name].shape}")
+    snr = min(snr_db(references[name], found[name]) for name in names)
+    error = max(relative_error(references[name], found[name]) for name in names)
+    first = names[0]
+    return Parity(
+        artifact=str(artifact), target=target.name, facts=facts, images=len(images), snr_db=snr, max_error=error,
+        top1_agreement=agreement(references[first], found[first]),
+        rounding_snr_db=min(snr_db(rounding[name], references[name]) for name in names) if rounding else None,
+        passed=snr >= MINIMUM_SNR_DB and error <= MAXIMUM_RELATIVE_ERROR,
+    )  # fmt: skip
+
+
+def reference_outputs(graph: Graph, images: Array, advance: Callable[[], None] = lambda: None) -> dict[str, Array]:
+    """Execute a source with one image input, a few images at a time, to bound memory."""
+    if len(graph.inputs) != 1:
+        raise UsageError(f"{graph.name}: one image input was wanted; it has {[port.name for port in graph.inputs]}")
+    parts = []
+    for start in range(0, len(images), BATCH):
+        parts.append(execute(graph, {graph.inputs[0].name: images[start : start + BATCH]}))
+        advance()
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def run_batches(session: Session, images: Array, layout: Layout) -> dict[str, Array]:
+    """Run images through a session in batches of the size that the artifact takes; outputs come back NHWC."""
+    (name, shape), *others = session.input_shapes.items()
+    if others:
+        raise UsageError(f"an artifact with one image input was wanted; it has {sorted(session.input_shapes)}")
+    size = shape[0] or 1
+    wanted = to_layout(images[:1], layout).shape[1:]
+    if wanted != tuple(shape[1:]):
+        raise InputFileError(f"input '{name}' {wanted} was wanted ({layout}); the artifact takes {tuple(shape[1:])}")
+    parts = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        outputs = session.run({name: to_layout(filled, layout)})
+        parts.append({key: value[: len(batch)] for key, value in outputs.items()})
+    merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return {key: from_layout(value, layout) if value.ndim > 3 else value for key, value in merged.items()}
+
+
+def snr_db(reference: Array, found: Array) -> float:
+    """Return the signal-to-noise ratio in dB, the mean over the images (axis 0) removed from both.
+
+    Source: ARCHITECTURE, section 3; 10 log10 of the ratio of energies.
+
+    >>> round(snr_db(np.array([[1.0], [-1.0]]), np.array([[1.1], [-1.1]])), 6)
+    20.0
+    """
+    reference, found = reference.astype(np.float64), found.astype(np.float64)
+    signal = reference - reference.mean(axis=0)
+    error = float(np.square(signal - (found - found.mean(axis=0))).sum())
+    energy = float(np.square(signal).sum())
+    if not np.isfinite(error):
+        return -np.inf
+    if error == 0:
+        return np.inf
+    return 10 * float(np.log10(energy / error)) if energy else -np.inf
+
+
+def relative_error(reference: Array, found: Array) -> float:
+    """Return the largest absolute difference as a share of the reference's range."""
+    spread = float(np.ptp(reference.astype(np.float64)))
+    error = float(np.abs(reference.astype(np.float64) - found).max())
+    return error / spread if spread else (0.0 if error == 0 else np.inf)
+
+
+def agreement(reference: Array, found: Array) -> float | None:
+    """Return the share of images whose largest output is the same; None unless outputs are (N, classes > 1)."""
+    if reference.ndim != 2 or reference.shape[1] < 2:
+        return None
+    return float((reference.argmax(axis=1) == found.argmax(axis=1)).mean())
+
+
+def contract_of(graph: Graph, stored: Contract | None) -> Contract:
+    """Return the contract to preprocess by: the artifact's own, else the source's."""
+    contract = stored or graph.contract
+    if contract is None:
+        raise UsageError(f"{graph.name}: it has no contract, so images cannot be fed to it")
+    return contract

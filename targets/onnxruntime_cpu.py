@@ -1,0 +1,82 @@
+"""ONNX Runtime on the CPU: explicit threads, one intra-op pool, sequential execution, no spinning between rounds."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.errors import EdgeCNNError, InputFileError
+from edgecnn.extras import require
+from edgecnn.graph import Array
+from edgecnn.interfaces import Facts, Session, SessionOptions, Status
+from edgecnn.shapes import Shape
+
+
+class OnnxRuntimeCpu:
+    """The target onnxruntime_cpu."""
+
+    name = "onnxruntime_cpu"
+    formats = ("onnx",)
+
+    def status(self) -> Status:
+        """Tell whether ONNX Runtime can be imported and has its CPU provider."""
+        try:
+            runtime = require("onnxruntime", purpose=self.name)
+        except EdgeCNNError as error:
+            return Status(state="missing", detail="onnxruntime is not installed", remedy=str(error).rpartition("Run: ")[2])
+        except (ImportError, OSError) as error:
+            return Status(state="unusable", detail=str(error), remedy="reinstall onnxruntime")
+        return Status(state="available", detail=f"onnxruntime {runtime.__version__}, CPUExecutionProvider")
+
+    def open(self, path: Path, options: SessionOptions) -> Session:
+        """Load an .onnx file. See interfaces.Target."""
+        runtime = require("onnxruntime", purpose=self.name)
+        settings = runtime.SessionOptions()
+        settings.intra_op_num_threads = options.threads
+        settings.inter_op_num_threads = 1
+        settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+        settings.log_severity_level = 3
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        refusals = tuple(
+            getattr(runtime.capi.onnxruntime_pybind11_state, name)
+            for name in ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented", "RuntimeException")
+        )
+        try:
+            session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        except refusals as error:
+            raise InputFileError(f"{path}: ONNX Runtime refuses it: {error}") from None
+        facts = Facts(
+            runtime=f"onnxruntime {runtime.__version__}", precision="float32",
+            threads=session.get_session_options().intra_op_num_threads,
+        )  # fmt: skip
+        return _OnnxSession(runtime, session, facts)
+
+
+class _OnnxSession:
+    def __init__(self, runtime: Any, session: Any, facts: Facts) -> None:
+        self._runtime, self._session, self.facts = runtime, session, facts
+        self.input_shapes: Mapping[str, Shape] = {
+            entry.name: tuple(n if isinstance(n, int) else None for n in entry.shape) for entry in session.get_inputs()
+        }
+        self._outputs = [entry.name for entry in session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return output name -> values."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """Bind inputs and outputs to memory of the session; the invocation is run_with_iobinding alone."""
+        binding = self._session.io_binding()
+        for name, values in inputs.items():
+            binding.bind_ortvalue_input(name, self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values)))
+        for name in self._outputs:
+            binding.bind_output(name)
+        return lambda: self._session.run_with_iobinding(binding)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+ONNXRUNTIME_CPU = OnnxRuntimeCpu()
