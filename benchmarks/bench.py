@@ -182,7 +182,7 @@ def latency_data(latency: LatencyResult) -> dict[str, Any]:
         "round_medians_s": np.median(latency.samples_s, axis=1).tolist(), "runs_per_round": latency.samples_s.shape[1],
         "warmup_runs": latency.warmup_runs, "is_steady": latency.is_steady,
         "cautions": [_caution_data(caution) for caution in latency.cautions],
-    }  # fmt: skip
+    }
 
 
 def interval_data(interval: Interval) -> dict[str, float | None]:
@@ -231,7 +231,7 @@ def _row(each: _Opened, latency: LatencyResult, first: Array, seed: int) -> Benc
         artifact=each.path, target=each.target, facts=each.session.facts, batch=each.batch, fed=each.fed,
         latency=latency, median_s=median_interval(latency.samples_s, seed=seed), macs=each.macs,
         ratio=paired_ratio(latency.samples_s, first, seed=seed),
-    )  # fmt: skip
+    )
 
 
 def _row_data(row: BenchRow) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _row_data(row: BenchRow) -> dict[str, Any]:
         "threads": row.facts.threads, "precision": row.facts.precision, "batch": row.batch, "fed": row.fed,
         **latency_data(row.latency), "median_interval_s": interval_data(row.median_s),
         "macs": row.macs, "macs_per_s": row.macs_per_s, "ratio_to_first": interval_data(row.ratio),
-    }  # fmt: skip
+    }
 
 
 def _caution_data(caution: Caution) -> dict[str, str]:

@@ -88,7 +88,7 @@ def sample_cautions(samples: Array, *, is_steady: bool, timer_s: float) -> tuple
             rounds < MINIMUM_ROUNDS, f"an interval needs {MINIMUM_ROUNDS} rounds; there are {rounds}",
         ),
         CautionKind.TIMER: (timer > TIMER_SHARE, f"reading the clock takes {timer:.1%} of the median"),
-    }  # fmt: skip
+    }
     drift = _drift(np.median(samples, axis=1))
     return (*(Caution(kind=kind, detail=text) for kind, (holds, text) in found.items() if holds), *drift)
 

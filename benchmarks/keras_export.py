@@ -3,8 +3,9 @@
     python -m edgecnn.benchmarks.keras_export mobilenet_v2
 
 The network gets the BatchNorm statistics of real images first; both artifacts must agree on these images before their
-times mean anything. Both have batch 1: Keras leaves the batch open unless it is given an input signature, so it is given
-one. The OpenVINO pair holds float32 constants (Keras serializes without compression), and the target asks for float32.
+times mean anything. Both have batch 1: Keras leaves the batch open unless it is given an input signature, so it is
+given one. The OpenVINO pair holds float32 constants (Keras serializes without compression), and the target asks for
+float32.
 """
 
 import os
@@ -12,18 +13,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
 
 from edgecnn import registry
 from edgecnn.console import emit, message, table
-from edgecnn.contract import Contract
+from edgecnn.contract import Contract, Layout
 from edgecnn.errors import CheckFailedError, EdgeCNNError, MissingError, UnsupportedError, UsageError
 from edgecnn.execute import with_image_statistics
 from edgecnn.extras import require
@@ -31,6 +31,7 @@ from edgecnn.graph import Array, Graph, to_layout, with_batch
 from edgecnn.interfaces import Facts, Format, Session, SessionOptions
 from edgecnn.passes.deploy import deploy
 from edgecnn.source import load_model
+from edgecnn.verify import MINIMUM_SNR_DB, run_batches, snr_db
 from edgecnn.vision.photographs import MINIMUM, load_images
 
 from .bench import interval_data, latency_data
@@ -47,9 +48,6 @@ PEERS = {
 
 BUDGET = 1.03
 """Largest point of the ratio ours / Keras; its interval must reach 1.00. Source: the project's latency budget."""
-
-PARITY_DB = 80.0
-"""Smallest SNR between the two outputs. Source: the project's float32 parity rule."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -122,7 +120,8 @@ def keras_model(graph: Graph) -> Any:
     keras = require("keras", purpose="edgecnn.benchmarks.keras_export")
     if find_spec("tf2onnx") is None:
         raise MissingError(
-            "Keras's ONNX export needs the package tf2onnx, which is not installed. Run: python -m pip install 'edgecnn[dev]'"
+            "Keras's ONNX export needs the package tf2onnx, which is not installed. "
+            "Run: python -m pip install 'edgecnn[dev]'"
         )
     if keras.backend.backend() != "tensorflow":
         raise UnsupportedError(
@@ -133,7 +132,7 @@ def keras_model(graph: Graph) -> Any:
 
 
 def export(model: Any, kind: str, path: Path, shape: tuple[int, ...]) -> None:
-    """Write what `model.export` makes of a Keras model, for one float32 input of this shape (N, height, width, channels).
+    """Write what `model.export` makes of a Keras model, for a float32 input (N, height, width, channels).
 
     The input signature fixes the batch and spares the call that the ONNX export asks for otherwise.
     """
@@ -143,49 +142,32 @@ def export(model: Any, kind: str, path: Path, shape: tuple[int, ...]) -> None:
         model.export(str(path), format=kind, input_signature=signature, verbose=False)
 
 
-def signal_to_noise_db(found: Array, wanted: Array) -> float:
-    """Return the SNR of outputs (N images, values) in dB; the mean of each value over the images is removed from both.
-
-    >>> signal_to_noise_db(np.array([[1.0], [-1.1]]), np.array([[1.0], [-1.0]])) > 25
-    True
-    """
-    signal, other = (values.astype(np.float64) - values.mean(axis=0, dtype=np.float64) for values in (wanted, found))
-    noise = float(np.square(signal - other).sum())
-    return float("inf") if noise == 0 else float(10 * np.log10(np.square(signal).sum() / noise))
-
-
 def _compare(
-    name: str, ours: tuple[Path, str], theirs: tuple[Path, str], images: Array, plan: Plan,
+    name: str, ours: tuple[Path, Layout], theirs: tuple[Path, Layout], images: Array, plan: Plan,
     report: Callable[[], None] | None,
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     target = registry.load("targets", PEERS[name][1])
     options = SessionOptions(threads=1)
     with closing(target.open(ours[0], options)) as mine, closing(target.open(theirs[0], options)) as peer:
-        pairs: dict[str, tuple[Session, str]] = {"ours": (mine, ours[1]), "keras": (peer, theirs[1])}
-        outputs = {who: _outputs(session, images, layout) for who, (session, layout) in pairs.items()}
-        snr_db = signal_to_noise_db(outputs["ours"], outputs["keras"])
-        if not snr_db >= PARITY_DB:
+        pairs: dict[str, tuple[Session, Layout]] = {"ours": (mine, ours[1]), "keras": (peer, theirs[1])}
+        outputs = [next(iter(run_batches(session, images, layout).values())) for session, layout in pairs.values()]
+        snr = snr_db(outputs[1], outputs[0])
+        if not snr >= MINIMUM_SNR_DB:
             raise CheckFailedError(
-                f"{name}: an SNR of {PARITY_DB:g} dB between our output and Keras's was wanted; got {snr_db:.1f} dB. "
+                f"{name}: an SNR of {MINIMUM_SNR_DB:g} dB between our output and Keras's was wanted; got {snr:.1f} dB. "
                 "Their times cannot be compared: find the first layer that differs."
             )
-        bound = {who: session.bind(_fed(session, images[:1], layout)) for who, (session, layout) in pairs.items()}
+        bound = {who: _bind(session, images[:1], layout) for who, (session, layout) in pairs.items()}
         results = measure(bound, plan, report=report)
         ratio = paired_ratio(results["ours"].samples_s, results["keras"].samples_s, seed=plan.seed)
         return Comparison(
-            format=name, facts=mine.facts, snr_db=snr_db, ours=results["ours"], keras=results["keras"], ratio=ratio
+            format=name, facts=mine.facts, snr_db=snr, ours=results["ours"], keras=results["keras"], ratio=ratio
         )
 
 
-def _outputs(session: Session, images: Array, layout: str) -> Array:
-    """Return the first output for each image, (N, values)."""
-    rows = [next(iter(session.run(_fed(session, image[None], layout)).values())) for image in images]
-    return np.concatenate([row.reshape(1, -1) for row in rows])
-
-
-def _fed(session: Session, images: Array, layout: str) -> dict[str, Array]:
+def _bind(session: Session, images: Array, layout: Layout) -> Callable[[], object]:
     (name,) = session.input_shapes
-    return {name: to_layout(images, layout)}
+    return session.bind({name: to_layout(images, layout)})
 
 
 def _contract(graph: Graph) -> Contract:
@@ -200,19 +182,19 @@ def _data(comparison: Comparison) -> dict[str, Any]:
         "format": comparison.format, "runtime": facts.runtime, "threads": facts.threads, "precision": facts.precision,
         "snr_db": comparison.snr_db, "ours": latency_data(comparison.ours), "keras": latency_data(comparison.keras),
         "ratio": interval_data(comparison.ratio), "is_within_budget": comparison.is_within_budget,
-    }  # fmt: skip
+    }
 
 
 def _show(comparisons: Sequence[Comparison], model: str, plan: Plan, console: Console) -> None:
     columns = ("<format", "<runtime", "threads", "SNR dB", "ours ms", "Keras ms", "ours / Keras", "95 %", "<budget")
     rows = [
         (
-            each.format, each.facts.runtime, each.facts.threads, f"{each.snr_db:.0f}", f"{each.ours.median_s * 1e3:.3f}",
-            f"{each.keras.median_s * 1e3:.3f}", f"{each.ratio.point:.3f}", f"{each.ratio.low:.3f} - {each.ratio.high:.3f}",
-            "within" if each.is_within_budget else "OVER",
+            each.format, each.facts.runtime, each.facts.threads, f"{each.snr_db:.0f}",
+            f"{each.ours.median_s * 1e3:.3f}", f"{each.keras.median_s * 1e3:.3f}", f"{each.ratio.point:.3f}",
+            f"{each.ratio.low:.3f} - {each.ratio.high:.3f}", "within" if each.is_within_budget else "OVER",
         )
         for each in comparisons
-    ]  # fmt: skip
+    ]
     console.print(table(f"{model}, measured here: batch 1, {plan.rounds} rounds, medians", columns, rows))
 
 

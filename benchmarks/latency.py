@@ -35,6 +35,7 @@ class Plan:
         rounds: In each of them every artifact has its turn.
         slice_s: Seconds that one turn is meant to take.
         minimum_runs: Fewest timed runs in a turn, however slow the artifact is.
+        maximum_runs: Most of them, however fast it is.
         warmup_runs: Fewest runs of the warm-up.
         warmup_s: Shortest warm-up in seconds.
         warmup_limit_s: Where a warm-up ends at the latest, if it had its fewest runs.
@@ -47,6 +48,7 @@ class Plan:
     rounds: int = 20
     slice_s: float = 0.03
     minimum_runs: int = 3
+    maximum_runs: int = 1000
     warmup_runs: int = 5
     warmup_s: float = 0.5
     warmup_limit_s: float = 3.0
@@ -54,11 +56,15 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.minimum_runs < 1 or self.slice_s <= 0:
+        if self.rounds < 1 or not 1 <= self.minimum_runs <= self.maximum_runs or self.slice_s <= 0:
             raise UsageError(
                 f"latency: at least one round, one run and a positive slice were wanted; got rounds={self.rounds}, "
-                f"minimum_runs={self.minimum_runs}, slice_s={self.slice_s}"
+                f"minimum_runs={self.minimum_runs}, maximum_runs={self.maximum_runs}, slice_s={self.slice_s}"
             )
+
+    def runs(self, run_s: float) -> int:
+        """Return how many runs fill a turn when one takes so many seconds."""
+        return min(self.maximum_runs, max(self.minimum_runs, round(self.slice_s / run_s)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -114,7 +120,7 @@ def measure(
     with _garbage_collector_off():
         timer_s = _timer_s(clock)
         warm = {name: _warm_up(invoke, plan, clock) for name, invoke in invocations.items()}
-        runs = {name: max(plan.minimum_runs, round(plan.slice_s / state.run_s)) for name, state in warm.items()}
+        runs = {name: plan.runs(state.run_s) for name, state in warm.items()}
         samples: dict[str, list[Array]] = {name: [] for name in invocations}
         generator = np.random.default_rng(plan.seed)
         names = list(invocations)
@@ -133,7 +139,7 @@ def _result(name: str, samples_s: Array, warm: _Warm, timer_s: float) -> Latency
         name=name, samples_s=samples_s, median_s=median(samples_s), p10_s=percentile(samples_s, 10),
         p90_s=percentile(samples_s, 90), warmup_runs=warm.runs, is_steady=warm.is_steady,
         cautions=sample_cautions(samples_s, is_steady=warm.is_steady, timer_s=timer_s),
-    )  # fmt: skip
+    )
 
 
 def _warm_up(invoke: Callable[[], object], plan: Plan, clock: Clock) -> _Warm:

@@ -19,6 +19,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 """Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993: 1000 or more for percentile intervals."""
 
+CHUNK = 1_000_000
+"""Resampled values that are held in memory at a time."""
+
 MINIMUM_ROUNDS = 6
 """Fewest rounds that an interval may rest on: the smallest and largest of n values enclose the median with probability
 1 - 2 / 2^n, which first exceeds 95 % at n = 6. Source: David and Nagaraja, Order Statistics, 2003, section 7.1."""
@@ -145,8 +148,9 @@ def _bootstrap(blocks: Array, *, seed: int) -> Interval:
     rounds = len(blocks)
     if rounds < MINIMUM_ROUNDS:
         return Interval(point=median(blocks), low=None, high=None)
-    generator = np.random.default_rng(seed)
-    medians = [median(blocks[generator.integers(rounds, size=rounds)]) for _ in range(RESAMPLES)]
+    drawn = np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
+    parts = np.array_split(drawn, -(-RESAMPLES * blocks.size // CHUNK))
+    medians = np.concatenate([np.median(blocks[part].reshape(len(part), -1), axis=1) for part in parts])
     tail = (1 - CONFIDENCE) / 2 * 100
     low, high = np.percentile(medians, (tail, 100 - tail), method="linear")
     return Interval(point=median(blocks), low=float(low), high=float(high))

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from edgecnn import ops
+from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node, Port
 from edgecnn.passes import flatten_channels_first
 
@@ -69,7 +70,9 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
             order = channels_first(len(known.shape)) if key[1] else channels_last(len(known.shape))
             if known.data is None:
                 source = self._handles[tensor, not key[1]]
-                self._handles[key] = self.emit_transpose(source, order, tensor, f"{tensor}/{'nchw' if key[1] else 'nhwc'}")
+                self._handles[key] = self.emit_transpose(
+                    source, order, tensor, f"{tensor}/{'nchw' if key[1] else 'nhwc'}"
+                )
             else:
                 data = known.data.transpose(order) if key[1] else known.data
                 self._handles[key] = self.emit_constant(tensor, np.ascontiguousarray(data), known.dtype)
@@ -88,15 +91,32 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         first, rank = node.output in self.first, len(self.graph.tensors[node.output].shape)
         return [self._broadcast(name, rank) if first else self.get(name, first=False) for name in node.inputs]
 
-    def constant(self, node: Node, operand: str, arrange: Callable[[Array], Array] = lambda data: data) -> Handle | None:
-        """Return a constant operand, rearranged for the format; None where it is left out."""
+    def constant(self, node: Node, operand: str, arrange: Callable[[Array], Array] | None = None) -> Handle | None:
+        """Return an operand, rearranged for the format where it asks for that; None where it is left out.
+
+        Raises:
+            UnsupportedError: When an operand that must be rearranged is computed.
+        """
         name = node.operand(operand)
         if name is None:
             return None
-        tensor = self.graph.tensors[name]
-        if tensor.data is None:
+        data, dtype = self.graph.tensors[name].data, self.graph.tensors[name].dtype
+        if arrange is None:
             return self.get(name, first=False)
-        return self.emit_constant(name, np.ascontiguousarray(arrange(tensor.data)), tensor.dtype)
+        if data is None:
+            raise UnsupportedError(
+                f"{node.name}: a constant {operand} was wanted; got a computed one. Make it constant."
+            )
+        return self.emit_constant(name, np.ascontiguousarray(arrange(data)), dtype)
+
+    def reduced(self, node: Node, axes: Sequence[int], *, keep_dims: bool) -> tuple[Handle, list[int]]:
+        """Return what a reduction reads and its axes there: the stored form, where what is left keeps its order."""
+        source = node.inputs[0]
+        order = channels_first(len(self.graph.tensors[source].shape))
+        left = [axis for axis in order if axis not in axes]
+        if source in self.first and (keep_dims or left == sorted(left)):
+            return self.get(source, first=True), sorted(order.index(axis) for axis in axes)
+        return self.get(source, first=False), sorted(axes)
 
     def axis(self, tensor: str, axis: int) -> int:
         """Return where a Graph axis lies in the stored form."""
@@ -116,12 +136,13 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         return self.emit_constant(name, np.ascontiguousarray(data.transpose(channels_first(rank))), tensor.dtype)
 
     def _gives_first(self, node: Node) -> bool:
-        shapes = [self.graph.tensors[name].shape for name in node.inputs]
         if isinstance(node.op, WINDOWS):
             return True
-        if not isinstance(node.op, FOLLOWERS) or len(self.graph.tensors[node.output].shape) != len(shapes[0]):
+        computed = [self.graph.tensors[name] for name in node.inputs if not self.graph.tensors[name].is_constant]
+        rank = len(self.graph.tensors[node.output].shape)
+        if not isinstance(node.op, FOLLOWERS) or any(len(tensor.shape) != rank for tensor in computed):
             return False
-        return any(name in self.first for name in node.inputs)
+        return any(tensor.name in self.first for tensor in computed)
 
     def _turn(self, node: Node, op: ops.Transpose) -> None:
         """Emit what is left of a Transpose between two stored forms: often nothing."""

@@ -37,7 +37,7 @@ its members uncompressed; trained weights hardly compress)."""
 
 ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, OverflowError, UnicodeDecodeError,
-)  # fmt: skip
+)
 """What zipfile raises on damaged archives."""
 
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)

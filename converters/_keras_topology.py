@@ -4,6 +4,7 @@ A Functional configuration lists layers with their inbound nodes (one per call);
 a tuple of Call records. Source: Keras 3, keras/src/models/functional.py, get_config and deserialize_node.
 """
 
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -168,7 +169,7 @@ def _inbound(where: str, row: Mapping[str, object]) -> tuple[tuple[Source, ...],
         call = _object(where, node, "inbound_nodes")
         for name, value in _object(where, call.get("kwargs", {}), "kwargs").items():
             if value is not None and value is not False:
-                raise UnsupportedError(f"{where}: it is called with {name}={value!r:.80}; only tensors by position are read")
+                raise UnsupportedError(f"{where}: it is called with {name}={show(value)}; only tensors by position are read")
         calls.append(tuple(_tensors(where, call.get("args"))))
     return tuple(calls)
 
@@ -186,7 +187,7 @@ def _tensors(where: str, arguments: object) -> Iterator[Source]:
             config = _object(where, item.get("config"), "__keras_tensor__")
             yield _history(where, config.get("keras_history"), "keras_history")
         else:
-            raise UnsupportedError(f"{where}: it is called on {item!r:.80}; only outputs of other layers are read")
+            raise UnsupportedError(f"{where}: it is called on {show(item)}; only outputs of other layers are read")
 
 
 def _histories(where: str, value: object, what: str) -> list[Source]:
@@ -203,8 +204,13 @@ def _histories(where: str, value: object, what: str) -> list[Source]:
 
 def _history(where: str, row: object, what: str) -> Source:
     if not (isinstance(row, list) and len(row) >= 3 and isinstance(row[0], str)) or row[2] != 0 or type(row[1]) is not int:
-        raise InputFileError(f"{where}: {what} of [layer, call, 0] was wanted; found {row!r:.80}")
+        raise InputFileError(f"{where}: {what} of [layer, call, 0] was wanted; found {show(row)}")
     return row[0], row[1]
+
+
+def show(value: object) -> str:
+    """Return a value of the file for an error message, cut short however large or deep it is."""
+    return reprlib.repr(value)
 
 
 def _is_keras_own(row: Mapping[str, object], class_name: str) -> bool:
@@ -221,17 +227,17 @@ def _layer_name(where: str, row: Mapping[str, object]) -> str:
 
 def _text(where: str, value: object, what: str) -> str:
     if not isinstance(value, str) or not value:
-        raise InputFileError(f"{where}: {what}: text was wanted; found {value!r:.80}")
+        raise InputFileError(f"{where}: {what}: text was wanted; found {show(value)}")
     return value
 
 
 def _object(where: str, value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise InputFileError(f"{where}: {what}: a JSON object was wanted; found {value!r:.80}")
+        raise InputFileError(f"{where}: {what}: a JSON object was wanted; found {show(value)}")
     return value
 
 
 def _array(where: str, value: object, what: str) -> list[object]:
     if not isinstance(value, list):
-        raise InputFileError(f"{where}: {what}: a JSON array was wanted; found {value!r:.80}")
+        raise InputFileError(f"{where}: {what}: a JSON array was wanted; found {show(value)}")
     return value

@@ -57,6 +57,8 @@ class OnnxFormat:
             model = onnx.load(str(path), load_external_data=False)
         except message.DecodeError as error:
             raise InputFileError(f"{path}: an ONNX model was wanted; the file cannot be decoded: {error}") from None
+        if not model.ir_version or not model.graph.output:
+            raise InputFileError(f"{path}: an ONNX model was wanted; the file holds no graph")
         found = {entry.key: entry.value for entry in model.metadata_props}.get(CONTRACT_KEY)
         return None if found is None else parse_contract(found, str(path))
 
@@ -72,7 +74,9 @@ class _Emitter(ChannelsFirstEmitter[str]):
         self.nodes: list[Any] = []
         self._initializers: dict[str, Any] = {}
         self._values = set(self.graph.tensors) | {port.name for port in (*graph.inputs, *graph.outputs)}
-        self._outputs = {port.tensor: port.name for port in graph.outputs if self.graph.tensors[port.tensor].data is None}
+        self._outputs = {
+            port.tensor: port.name for port in graph.outputs if self.graph.tensors[port.tensor].data is None
+        }
         for port in graph.inputs:
             self.bind(port.tensor, port.name)
             self._outputs.pop(port.tensor, None)
@@ -127,7 +131,9 @@ class _Emitter(ChannelsFirstEmitter[str]):
 
     def emit_transpose(self, source: str, permutation: Sequence[int], tensor: str, name: str) -> str:
         """Add a Transpose."""
-        return self.node("Transpose", [source], name, self.free(name) if name != tensor else self.value_name(name), perm=permutation)
+        return self.node(
+            "Transpose", [source], name, self.free(name) if name != tensor else self.value_name(name), perm=permutation
+        )
 
     def integers(self, name: str, values: Sequence[int]) -> str:
         """Add an int64 initializer."""
@@ -138,10 +144,12 @@ class _Emitter(ChannelsFirstEmitter[str]):
         for port in self.graph.outputs:
             self._show(port)
         graph = self._helper.make_graph(
-            self.nodes, self.graph.name,
-            [self._port(port) for port in self.graph.inputs], [self._port(port) for port in self.graph.outputs],
+            self.nodes,
+            self.graph.name,
+            [self._port(port) for port in self.graph.inputs],
+            [self._port(port) for port in self.graph.outputs],
             [self._from_array(data, name) for name, data in self._initializers.items()],
-        )  # fmt: skip
+        )
         opset = self._helper.make_opsetid("", OPSET)
         model = self._helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
         model.producer_name, model.producer_version = "edgecnn", __version__
@@ -167,10 +175,18 @@ class _Emitter(ChannelsFirstEmitter[str]):
 
 def _conv(e: Any, node: Node) -> str:
     op, kernel = node.op, e.graph.tensors[node.inputs[1]].shape
-    return str(e.layer(
-        node, "Conv", [e.image(node), e.constant(node, "kernel", kernel_first), e.constant(node, "bias")],
-        kernel_shape=kernel[:-2], strides=op.stride, dilations=op.dilation, group=op.groups, pads=pads(op.padding),
-    ))  # fmt: skip
+    return str(
+        e.layer(
+            node,
+            "Conv",
+            [e.image(node), e.constant(node, "kernel", kernel_first), e.constant(node, "bias")],
+            kernel_shape=kernel[:-2],
+            strides=op.stride,
+            dilations=op.dilation,
+            group=op.groups,
+            pads=pads(op.padding),
+        )
+    )
 
 
 def _dense(e: Any, node: Node) -> str:
@@ -186,9 +202,9 @@ def _dense(e: Any, node: Node) -> str:
 def _pool(kind: str) -> Callable[[Any, Node], str]:
     def emit(e: Any, node: Node) -> str:
         op = node.op
-        return str(e.layer(
-            node, kind, [e.image(node)], kernel_shape=op.kernel_size, strides=op.stride, pads=pads(op.padding)
-        ))  # fmt: skip
+        return str(
+            e.layer(node, kind, [e.image(node)], kernel_shape=op.kernel_size, strides=op.stride, pads=pads(op.padding))
+        )
 
     return emit
 

@@ -82,18 +82,29 @@ class GraphBuilder:
         return name
 
     def conv(
-        self, x: str, name: str, out_channels: int, *, kernel_size: int | Sequence[int], stride: int | Sequence[int] = 1,
-        padding: str | Padding = "same", dilation: int | Sequence[int] = 1, groups: int = 1, use_bias: bool = False,
-    ) -> str:  # fmt: skip
+        self,
+        x: str,
+        name: str,
+        out_channels: int,
+        *,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | Padding = "same",
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        use_bias: bool = False,
+    ) -> str:
         """Add a convolution with fresh parameters over as many dimensions as the input has."""
         *spatial, in_channels = self.shape(x)[1:]
         rank = len(spatial)
         kernel_size, stride, dilation = (spread(v, rank) for v in (kernel_size, stride, dilation))
         sizes = [int(n or 0) for n in spatial]
         op = Conv(
-            stride=stride, dilation=dilation, groups=groups,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
             padding=explicit_padding(padding, sizes, kernel_size, stride, dilation),
-        )  # fmt: skip
+        )
         kernel = self.constant(
             f"{name}/kernel", self._initialise(name, (*kernel_size, int(in_channels or 0) // groups, out_channels))
         )
@@ -139,9 +150,13 @@ class GraphBuilder:
             contract: What an app must know.
         """
         graph = Graph(
-            name=self.name, nodes=tuple(self._nodes), tensors=self._tensors, inputs=tuple(self._inputs),
-            outputs=tuple(Port(name=name, tensor=tensor) for name, tensor in outputs.items()), contract=contract,
-        )  # fmt: skip
+            name=self.name,
+            nodes=tuple(self._nodes),
+            tensors=self._tensors,
+            inputs=tuple(self._inputs),
+            outputs=tuple(Port(name=name, tensor=tensor) for name, tensor in outputs.items()),
+            contract=contract,
+        )
         validate(graph)
         return graph
 

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 SCHEMA_VERSION = 1
-WIDTH = 120
-"""Width of tables where stdout is no terminal: enough that nothing is cut."""
+WIDTH = 1000
+"""Width of tables where stdout is no terminal: one row is one line, for grep and cut."""
 
 
 def emit(data: dict[str, Any], show: Callable[[Console], None], *, as_json: bool) -> None:
@@ -43,8 +43,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr while the block runs; the yielded function advances it by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    is_hidden = not sys.stderr.isatty()
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=is_hidden
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 

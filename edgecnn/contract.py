@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 ColourOrder = Literal["RGB", "BGR", "GRAY"]
 ResizeRule = Literal["stretch", "center_crop"]
 Layout = Literal["NHWC", "NCHW"]
+Recipe = Literal["float32", "float16"]
 Meaning = Literal["logits", "probabilities", "features"]
 
 
@@ -39,6 +40,7 @@ class Contract:
         layout: Order of the input's axes in this artifact.
         output: What the first output holds.
         labels: Class names in output order, or empty.
+        recipe: How the constants are stored: "float32" or "float16".
         is_assumed: True when the source carried no contract and this is only a guess.
     """
 
@@ -53,6 +55,7 @@ class Contract:
     layout: Layout = "NHWC"
     output: Meaning = "logits"
     labels: tuple[str, ...] = ()
+    recipe: Recipe = "float32"
     is_assumed: bool = False
 
     def __post_init__(self) -> None:
@@ -104,6 +107,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "layout": get_args(Layout),
     "output": get_args(Meaning),
     "interpolation": ("bilinear",),
+    "recipe": get_args(Recipe),
 }
 
 
@@ -159,6 +163,11 @@ def assumed_contract(height: int, width: int, channels: int, *, output: Meaning 
     if channels not in (1, 3):
         raise UsageError(f"a contract needs an image input of 1 or 3 channels; got {channels}")
     return Contract(
-        height=height, width=width, colour_order="GRAY" if channels == 1 else "RGB",
-        mean=(127.5,) * channels, std=(127.5,) * channels, output=output, is_assumed=True,
-    )  # fmt: skip
+        height=height,
+        width=width,
+        colour_order="GRAY" if channels == 1 else "RGB",
+        mean=(127.5,) * channels,
+        std=(127.5,) * channels,
+        output=output,
+        is_assumed=True,
+    )

@@ -29,7 +29,9 @@ def conv_parameters(kernel_size: tuple[int, ...], in_channels: int, out_channels
     return (prod(kernel_size) * in_channels + use_bias) * out_channels
 
 
-def normal_macs(kernel_size: tuple[int, ...], in_channels: int, out_channels: int, output_sizes: tuple[int, ...]) -> int:
+def normal_macs(
+    kernel_size: tuple[int, ...], in_channels: int, out_channels: int, output_sizes: tuple[int, ...]
+) -> int:
     """Return the MACs of a normal convolution: filter parameters x filter positions x filters.
 
     >>> normal_macs((3, 3), 3, 5, (4, 4))
@@ -160,9 +162,14 @@ def _layer(graph: Graph, node: Node, seen: set[str]) -> LayerCost:
             trainable += elements(tensor.shape)
     kind = "DepthwiseConv" if ops.is_depthwise(node.op, graph.shapes(node.inputs)) else node.kind
     return LayerCost(
-        name=node.name, kind=kind, output_shape=graph.tensors[node.output].shape, macs=node_macs(graph, node),
-        trainable=trainable, statistics=statistics, bytes_moved=_bytes(graph, (*node.inputs, *node.outputs)),
-    )  # fmt: skip
+        name=node.name,
+        kind=kind,
+        output_shape=graph.tensors[node.output].shape,
+        macs=node_macs(graph, node),
+        trainable=trainable,
+        statistics=statistics,
+        bytes_moved=_bytes(graph, (*node.inputs, *node.outputs)),
+    )
 
 
 def _bytes(graph: Graph, names: Iterable[str]) -> int:
@@ -172,7 +179,7 @@ def _bytes(graph: Graph, names: Iterable[str]) -> int:
 
 
 def _deploying(editor: GraphEditor, node: Node) -> int:
-    """Return by how many parameters a BatchNorm's removal changes the total: four vectors go, a bias may come, or two."""
+    """Return by how many parameters deployment changes the total: a BatchNorm's four vectors go, up to two come."""
     if not lower_batch_norm.match(editor, node) or lower_batch_norm.check(editor, node) is not None:
         return 0
     channels = elements(editor.tensors[node.inputs[1]].shape)

@@ -1,8 +1,8 @@
 """The Graph: the one form that every format is read into and written from.
 
-A Graph is data. Nodes are in topological order; tensors are NHWC; a tensor with `data` is a constant. Passes and readers
-make new Graphs; nothing is changed in place. A constant may be *stored* narrower than it computes (float16 data in a
-float32 tensor): `Tensor.value()` is what the arithmetic sees.
+A Graph is data. Nodes are in topological order; tensors are NHWC; a tensor with `data` is a constant. Passes and
+readers make new Graphs; nothing is changed in place. A constant may be *stored* narrower than it computes (float16 data
+in a float32 tensor): `Tensor.value()` is what the arithmetic sees.
 """
 
 from collections import Counter

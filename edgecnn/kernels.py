@@ -62,7 +62,7 @@ def convolve(op: ops.Conv, image: Array, kernel: Array, bias: Array | None = Non
     total = _grouped(view, kernel[position], op.groups)
     for position, view in others:
         total += _grouped(view, kernel[position], op.groups)
-    return total if bias is None else np.add(total, bias, out=total)
+    return total if bias is None else total + bias
 
 
 def _grouped(view: Array, weights: Array, groups: int) -> Array:
@@ -79,7 +79,7 @@ def _grouped(view: Array, weights: Array, groups: int) -> Array:
 def _max_pool(op: ops.MaxPool, image: Array) -> Array:
     padded = pad_spatial(image, op.padding, -np.inf)
     parts = [view for _, view in windows(padded, op.kernel_size, op.stride, (1,) * len(op.stride))]
-    return np.maximum.reduce(parts)
+    return np.asarray(np.maximum.reduce(parts))
 
 
 def _average_pool(op: ops.AveragePool, image: Array) -> Array:

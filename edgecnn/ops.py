@@ -309,7 +309,9 @@ class Concat(Op):
         if not 0 <= axis < len(first):
             raise ShapeError(f"axis must lie in 0..{len(first) - 1}; got {axis}")
         for shape in shapes[1:]:
-            check_shape("each input", (*shape[:axis], None, *shape[axis + 1 :]), (*first[:axis], None, *first[axis + 1 :]))
+            check_shape(
+                "each input", (*shape[:axis], None, *shape[axis + 1 :]), (*first[:axis], None, *first[axis + 1 :])
+            )
         return ((*first[:axis], sum(known(shape[axis]) for shape in shapes), *first[axis + 1 :]),)
 
 
@@ -361,9 +363,7 @@ def window_sizes(image: Shape, kernel: Shape, op: "Conv | _Pool") -> tuple[int, 
     dilation = op.dilation if isinstance(op, Conv) else (1,) * len(op.stride)
     return tuple(
         output_size(known(n), known(f), stride=s, padding=p, dilation=d)
-        for n, f, s, p, d in zip(
-            image[1:-1], kernel[: len(op.stride)], op.stride, op.padding, dilation, strict=True
-        )
+        for n, f, s, p, d in zip(image[1:-1], kernel[: len(op.stride)], op.stride, op.padding, dilation, strict=True)
     )
 
 

@@ -1,7 +1,7 @@
 """Find models, formats and targets by name, as strings until asked for.
 
-Built-in entries are the BUILTIN table of each room's `__init__.py`; entry points of the group "edgecnn.<room>" add other
-people's. Nothing is imported before somebody asks for the object itself.
+Built-in entries are the BUILTIN table of each room's `__init__.py`; entry points of the group "edgecnn.<room>" add
+other people's. Nothing is imported before somebody asks for the object itself.
 """
 
 import difflib

@@ -4,8 +4,9 @@ With input size n, kernel size f, padding p on each side, stride s and dilation 
 
     floor((n + 2p - (d (f - 1) + 1)) / s) + 1
 
-(The course notes print floor((n + 2p - f + 1) / s) in one place; that is one too few whenever s > 1 divides
-n + 2p - f. Their later formula, floor((n + 2p - f) / s + 1), is the one above.)
+(The course notes print floor((n + 2p - f + 1) / s) in one place; that is one too few unless s divides n + 2p - f + 1:
+7 positions under a kernel of 3 with stride 2 would give 2, not 3. Their later formula, floor((n + 2p - f) / s + 1), is
+the one above.)
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,11 @@ def same_padding(size: int, kernel_size: int, *, stride: int = 1, dilation: int 
 
 
 def explicit_padding(
-    padding: str | Padding, sizes: Sequence[int], kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+    padding: str | Padding,
+    sizes: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
 ) -> Padding:
     """Return explicit numbers for "same", "valid" or numbers that are explicit already."""
     if padding == "valid":

@@ -53,9 +53,15 @@ class Parity:
 
 
 def verify(
-    references: Mapping[str, Array], artifact: Path, target: Target, images: Array, *, layout: Layout,
-    rounding: Mapping[str, Array] | None = None, threads: int = 1,
-) -> Parity:  # fmt: skip
+    references: Mapping[str, Array],
+    artifact: Path,
+    target: Target,
+    images: Array,
+    *,
+    layout: Layout,
+    rounding: Mapping[str, Array] | None = None,
+    threads: int = 1,
+) -> Parity:
     """Compare an artifact with reference outputs.
 
     Args:
@@ -77,20 +83,29 @@ def verify(
     finally:
         session.close()
     if found.keys() != references.keys():
-        raise UsageError(f"{artifact}: outputs {sorted(references)} were wanted; it has {sorted(found)}. Is it of this model?")
+        raise UsageError(
+            f"{artifact}: outputs {sorted(references)} were wanted; it has {sorted(found)}. Is it of this model?"
+        )
     names = list(references)
     for name in names:
         if found[name].shape != references[name].shape:
-            raise UsageError(f"{artifact}: output '{name}' {references[name].shape} was wanted; got {found[name].shape}")
+            raise UsageError(
+                f"{artifact}: output '{name}' {references[name].shape} was wanted; got {found[name].shape}"
+            )
     snr = min(snr_db(references[name], found[name]) for name in names)
     error = max(relative_error(references[name], found[name]) for name in names)
     first = names[0]
     return Parity(
-        artifact=str(artifact), target=target.name, facts=facts, images=len(images), snr_db=snr, max_error=error,
+        artifact=str(artifact),
+        target=target.name,
+        facts=facts,
+        images=len(images),
+        snr_db=snr,
+        max_error=error,
         top1_agreement=agreement(references[first], found[first]),
         rounding_snr_db=min(snr_db(rounding[name], references[name]) for name in names) if rounding else None,
         passed=snr >= MINIMUM_SNR_DB and error <= MAXIMUM_RELATIVE_ERROR,
-    )  # fmt: skip
+    )
 
 
 def reference_outputs(graph: Graph, images: Array, advance: Callable[[], None] = lambda: None) -> dict[str, Array]:

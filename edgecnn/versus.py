@@ -40,7 +40,11 @@ def compare_with_normal(graph: Graph) -> dict[str, PairCost]:
         separable = (node_macs(graph, pair.depthwise) or 0) + (node_macs(graph, pair.pointwise) or 0)
         normal = elements(kernel_size) * in_channels * out_channels * positions
         found[pair.pointwise.name] = PairCost(
-            depthwise=pair.depthwise.name, pointwise=pair.pointwise.name, separable_macs=separable, normal_macs=normal,
-            predicted_ratio=separable_ratio(kernel_size, out_channels), actual_ratio=separable / normal,
-        )  # fmt: skip
+            depthwise=pair.depthwise.name,
+            pointwise=pair.pointwise.name,
+            separable_macs=separable,
+            normal_macs=normal,
+            predicted_ratio=separable_ratio(kernel_size, out_channels),
+            actual_ratio=separable / normal,
+        )
     return found

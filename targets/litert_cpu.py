@@ -27,7 +27,9 @@ class LitertCpu:
         try:
             _, runtime = interpreter_module()
         except MissingError as error:
-            return Status(state="missing", detail="ai-edge-litert is not installed", remedy=str(error).rpartition("Run: ")[2])
+            return Status(
+                state="missing", detail="ai-edge-litert is not installed", remedy=str(error).rpartition("Run: ")[2]
+            )
         except (ImportError, OSError) as error:
             return Status(state="unusable", detail=str(error), remedy="reinstall ai-edge-litert")
         return Status(state="available", detail=f"{runtime}, XNNPACK")

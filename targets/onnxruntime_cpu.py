@@ -24,7 +24,9 @@ class OnnxRuntimeCpu:
         try:
             runtime = require("onnxruntime", purpose=self.name)
         except EdgeCNNError as error:
-            return Status(state="missing", detail="onnxruntime is not installed", remedy=str(error).rpartition("Run: ")[2])
+            return Status(
+                state="missing", detail="onnxruntime is not installed", remedy=str(error).rpartition("Run: ")[2]
+            )
         except (ImportError, OSError) as error:
             return Status(state="unusable", detail=str(error), remedy="reinstall onnxruntime")
         return Status(state="available", detail=f"onnxruntime {runtime.__version__}, CPUExecutionProvider")
@@ -40,16 +42,24 @@ class OnnxRuntimeCpu:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         refusals = tuple(
             getattr(runtime.capi.onnxruntime_pybind11_state, name)
-            for name in ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented", "RuntimeException")
+            for name in (
+                "Fail",
+                "InvalidGraph",
+                "InvalidProtobuf",
+                "InvalidArgument",
+                "NotImplemented",
+                "RuntimeException",
+            )
         )
         try:
             session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         except refusals as error:
             raise InputFileError(f"{path}: ONNX Runtime refuses it: {error}") from None
         facts = Facts(
-            runtime=f"onnxruntime {runtime.__version__}", precision="float32",
+            runtime=f"onnxruntime {runtime.__version__}",
+            precision="float32",
             threads=session.get_session_options().intra_op_num_threads,
-        )  # fmt: skip
+        )
         return _OnnxSession(runtime, session, facts)
 
 

@@ -7,30 +7,46 @@ from typing import Any
 import click
 from rich.console import Console
 
-from edgecnn.commands.model_options import json_option
+from edgecnn.commands.model_options import data_option, json_option, target_option, threads_option
 from edgecnn.console import emit, message, progress, show_count, table
 
 COLUMNS = (
-    "<artifact", "<target", "<runtime", "threads", "<precision", "median ms", "p10", "p90", "MACs", "GMAC/s",
+    "<artifact",
+    "<target",
+    "<runtime",
+    "threads",
+    "<precision",
+    "median ms",
+    "p10",
+    "p90",
+    "MACs",
+    "GMAC/s",
     "time / first",
-)  # fmt: skip
+)
 
 
-@click.command("bench")
+@click.command()
 @click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=click.Path(path_type=Path))
-@click.option("--target", help="Where to run; without it, the CPU runtime that opens each file.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of the runtime.")
+@target_option
+@threads_option
 @click.option(
     "--rounds", default=20, show_default=True, type=click.IntRange(min=1), help="Each file has a turn in each."
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the order of the turns.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with images; without it, installed photographs.")
+@data_option
 @click.option("--model", metavar="MODEL", help="Zoo name or file that the artifacts were made from, for its MACs.")
 @json_option
 def bench(
-    *, artifacts: tuple[Path, ...], target: str | None, threads: int, rounds: int, seed: int,
-    data: Path | None, model: str | None, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    artifacts: tuple[Path, ...],
+    target: str | None,
+    threads: int,
+    rounds: int,
+    seed: int,
+    data: str | None,
+    model: str | None,
+    as_json: bool,
+) -> None:
     """Measure how long artifacts take, one after the other in random order, again and again.
 
     Each ARTIFACT runs on a real image with the same number of threads. It warms up until its times are steady; the time
@@ -39,7 +55,9 @@ def bench(
     """
     room = importlib.import_module("edgecnn.benchmarks.bench")
     plan = room.Plan(rounds=rounds, seed=seed)
-    options = room.BenchOptions(artifacts=artifacts, target=target, threads=threads, plan=plan, data=data, model=model)
+    options = room.BenchOptions(
+        artifacts=artifacts, target=target, threads=threads, plan=plan, data=Path(data) if data else None, model=model
+    )
     with progress("rounds", rounds) as advance:
         report = room.bench(options, report=advance)
     for text in (*report.notes, *cautions(report)):
@@ -51,13 +69,20 @@ def show(report: Any, console: Console) -> None:
     """Print a BenchReport for people."""
     rows = [
         (
-            row.artifact.name, row.target, row.facts.runtime, row.facts.threads, row.facts.precision,
-            milliseconds(row.latency.median_s), milliseconds(row.latency.p10_s), milliseconds(row.latency.p90_s),
-            show_count(row.macs), "unknown" if row.macs_per_s is None else f"{row.macs_per_s / 1e9:.1f}",
+            row.artifact.name,
+            row.target,
+            row.facts.runtime,
+            row.facts.threads,
+            row.facts.precision,
+            milliseconds(row.latency.median_s),
+            milliseconds(row.latency.p10_s),
+            milliseconds(row.latency.p90_s),
+            show_count(row.macs),
+            "unknown" if row.macs_per_s is None else f"{row.macs_per_s / 1e9:.1f}",
             ratio(row.ratio),
         )
         for row in report.rows
-    ]  # fmt: skip
+    ]
     batches = sorted({row.batch for row in report.rows})
     images = " or ".join("1 image" if batch == 1 else f"{batch} images" for batch in batches)
     console.print(table(f"Measured here: one invocation with {images}, {report.plan.rounds} rounds", COLUMNS, rows))

@@ -36,9 +36,12 @@ def cost(*, model: str, options: ZooOptions, versus: str | None, as_json: bool) 
     if versus:
         twin = count(normal_twin(graph, no_values))
         data["normal"] = {
-            "macs": twin.macs, "trainable": twin.trainable, "total": twin.total,
-            "actual_ratio": counted.macs / twin.macs, "pairs": [asdict(pair) for pair in pairs.values()],
-        }  # fmt: skip
+            "macs": twin.macs,
+            "trainable": twin.trainable,
+            "total": twin.total,
+            "actual_ratio": counted.macs / twin.macs,
+            "pairs": [asdict(pair) for pair in pairs.values()],
+        }
 
     def show(console: Console) -> None:
         _show_layers(console, graph.name, counted, pairs if versus else None)
@@ -55,12 +58,20 @@ def _show_layers(console: Console, name: str, cost: Cost, pairs: dict[str, PairC
     for layer in cost.layers:
         share = f"{layer.macs / cost.macs:.1%}" if layer.macs and cost.macs else ""
         cells = [
-            layer.name, layer.kind, show_shape(layer.output_shape), show_count(layer.macs) if layer.macs != 0 else "",
-            share, show_count(layer.trainable + layer.statistics) if layer.trainable else "",
-        ]  # fmt: skip
+            layer.name,
+            layer.kind,
+            show_shape(layer.output_shape),
+            show_count(layer.macs) if layer.macs != 0 else "",
+            share,
+            show_count(layer.trainable + layer.statistics) if layer.trainable else "",
+        ]
         if pairs is not None:
             pair = pairs.get(layer.name)
-            cells += [show_count(pair.normal_macs), f"{pair.predicted_ratio:.4f}", f"{pair.actual_ratio:.4f}"] if pair else [""] * 3
+            cells += (
+                [show_count(pair.normal_macs), f"{pair.predicted_ratio:.4f}", f"{pair.actual_ratio:.4f}"]
+                if pair
+                else [""] * 3
+            )
         rows.append(cells)
     console.print(table(name, columns, rows))
 
@@ -82,5 +93,3 @@ def _show_totals(console: Console, cost: Cost, twin: Cost | None) -> None:
         ]
     console.print()
     console.print(table("", ("<for one image", ""), rows))
-
-

@@ -16,7 +16,9 @@ force_option = click.option("--force", is_flag=True, help="Replace outputs that 
 data_option = click.option(
     "--data", metavar="DIR", help="Folder with real images; else the photographs of scikit-image or scikit-learn."
 )
-target_option = click.option("--target", metavar="NAME", help="Where artifacts run; else the CPU target of each format.")
+target_option = click.option(
+    "--target", metavar="NAME", help="Where artifacts run; else the CPU target of each format."
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads of the runtime, exactly."
 )
@@ -29,11 +31,14 @@ ZOO_OPTIONS = (
     click.option("--dropout", type=float, help="Dropout rate before the last layer."),
     click.option("--head", type=click.Choice(HEADS), help="What the network ends with; logits unless given."),
     click.option(
-        "--convolution", type=click.Choice(CONVOLUTIONS), default="separable", show_default=True,
+        "--convolution",
+        type=click.Choice(CONVOLUTIONS),
+        default="separable",
+        show_default=True,
         help="normal: the twin with a normal convolution for each separable one.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights."),
-)  # fmt: skip
+)
 
 
 def model_options(command: Command) -> Command:

@@ -43,6 +43,9 @@ def _row(name: str) -> Row:
     family = registry.load("models", name)
     summary = (__import__("sys").modules[family.__module__].__doc__ or "").partition(":")[0].strip()
     return Row(
-        name=name, input=show_shape(graph.tensors[graph.inputs[0].tensor].shape), macs=cost.macs,
-        trainable=cost.trainable, summary=summary.splitlines()[0].rstrip("."),
-    )  # fmt: skip
+        name=name,
+        input=show_shape(graph.tensors[graph.inputs[0].tensor].shape),
+        macs=cost.macs,
+        trainable=cost.trainable,
+        summary=summary.splitlines()[0].rstrip("."),
+    )

@@ -64,7 +64,11 @@ def image_contract(resolution: int, in_channels: int, head: str, *, crop_fractio
     if in_channels not in (1, 3):
         return None
     return Contract(
-        height=resolution, width=resolution, colour_order="GRAY" if in_channels == 1 else "RGB",
-        mean=(127.5,) * in_channels, std=(127.5,) * in_channels, crop_fraction=crop_fraction,
+        height=resolution,
+        width=resolution,
+        colour_order="GRAY" if in_channels == 1 else "RGB",
+        mean=(127.5,) * in_channels,
+        std=(127.5,) * in_channels,
+        crop_fraction=crop_fraction,
         output="probabilities" if head == "softmax" else "logits",
-    )  # fmt: skip
+    )

@@ -11,7 +11,8 @@ Source: LeCun et al., Gradient-based learning applied to document recognition, P
     out dense 10
 
 As it is taught and shipped today: C3 sees all maps of S2, ReLU for the scaled tanh, max pooling for the trainable
-subsampling, a plain last layer for the radial basis functions. ReLU and max pooling also are what integer accelerators run.
+subsampling, a plain last layer for the radial basis functions. ReLU and max pooling also are what integer accelerators
+run.
 """
 
 from edgecnn.builder import GraphBuilder, Initialiser
@@ -26,9 +27,15 @@ SMALLEST_RESOLUTION = 16
 
 
 def lenet5(
-    *, width_multiplier: float = 1.0, resolution: int = 32, classes: int = 10, in_channels: int = 1,
-    dropout: float = 0.0, head: str = "logits", initialise: Initialiser,
-) -> Graph:  # fmt: skip
+    *,
+    width_multiplier: float = 1.0,
+    resolution: int = 32,
+    classes: int = 10,
+    in_channels: int = 1,
+    dropout: float = 0.0,
+    head: str = "logits",
+    initialise: Initialiser,
+) -> Graph:
     """Build LeNet-5: image (N, resolution, resolution, in_channels) -> logits (N, classes).
 
     416,520 MACs and 61,706 parameters as published.

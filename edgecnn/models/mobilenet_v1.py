@@ -40,9 +40,15 @@ STAGES = (
 
 
 def mobilenet_v1(
-    *, width_multiplier: float = 1.0, resolution: int = 224, classes: int = 1000, in_channels: int = 3,
-    dropout: float = 1e-3, head: str = "logits", initialise: Initialiser,
-) -> Graph:  # fmt: skip
+    *,
+    width_multiplier: float = 1.0,
+    resolution: int = 224,
+    classes: int = 1000,
+    in_channels: int = 3,
+    dropout: float = 1e-3,
+    head: str = "logits",
+    initialise: Initialiser,
+) -> Graph:
     """Build MobileNet v1: image (N, resolution, resolution, in_channels) -> logits (N, classes).
 
     568,740,352 MACs and 4,231,976 trainable parameters at width 1.0 and resolution 224.

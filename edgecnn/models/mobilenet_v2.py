@@ -45,13 +45,19 @@ HEAD_CHANNELS = 1280
 
 
 def mobilenet_v2(
-    *, width_multiplier: float = 1.0, resolution: int = 224, classes: int = 1000, in_channels: int = 3,
-    dropout: float = 0.2, head: str = "logits", initialise: Initialiser,
-) -> Graph:  # fmt: skip
+    *,
+    width_multiplier: float = 1.0,
+    resolution: int = 224,
+    classes: int = 1000,
+    in_channels: int = 3,
+    dropout: float = 0.2,
+    head: str = "logits",
+    initialise: Initialiser,
+) -> Graph:
     """Build MobileNet v2: image (N, resolution, resolution, in_channels) -> logits (N, classes).
 
-    300,774,272 MACs and 3,504,872 trainable parameters at width 1.0 and resolution 224. The head keeps 1280 channels below
-    width 1.0, as the paper says (section 5).
+    300,774,272 MACs and 3,504,872 trainable parameters at width 1.0 and resolution 224. The head keeps 1280 channels
+    below width 1.0, as the paper says (section 5).
 
     Args:
         width_multiplier: Scales every width, rounded to multiples of 8.

@@ -1,9 +1,9 @@
 """The normal twin: what a depthwise-separable network would be with normal convolutions.
 
-Each depthwise convolution together with the pointwise one that follows it becomes one normal convolution of the depthwise
-kernel's size and stride; what stood between them (BatchNorm, activation) goes, what stood behind stays. MobileNet v1:
-4,867,293,184 MACs against 568,740,352 (Howard et al., arXiv:1704.04861, table 4); v2: 1,224,972,288 against 300,774,272.
-The twin is another network with fresh weights, not a rewrite that keeps the outputs.
+Each depthwise convolution together with the pointwise one that follows it becomes one normal convolution of the
+depthwise kernel's size and stride; what stood between them (BatchNorm, activation) goes, what stood behind stays.
+MobileNet v1: 4,867,293,184 MACs against 568,740,352 (Howard et al., arXiv:1704.04861, table 4); v2: 1,224,972,288
+against 300,774,272. The twin is another network with fresh weights, not a rewrite that keeps the outputs.
 """
 
 from dataclasses import dataclass, replace

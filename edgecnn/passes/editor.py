@@ -1,7 +1,7 @@
 """A Graph under edit, and what a pass is.
 
-Tensors keep their names exactly as long as they keep their values, so that a point of the network can be compared before
-and after any pass: a folded convolution gives the tensor that the BatchNorm behind it gave.
+Tensors keep their names exactly as long as they keep their values, so that a point of the network can be compared
+before and after any pass: a folded convolution gives the tensor that the BatchNorm behind it gave.
 """
 
 from collections.abc import Callable
@@ -42,6 +42,10 @@ class GraphEditor:
         name = node.operand(operand)
         tensor = self.tensors[name] if name else None
         return tensor if tensor is not None and tensor.is_constant else None
+
+    def has_constants(self, node: Node) -> bool:
+        """Tell whether everything that a node takes besides its first input is constant."""
+        return all(self.tensors[name].is_constant for name in node.inputs[1:])
 
     def put(self, node: Node) -> None:
         """Add a node, or replace the one of the same name; its output tensors are made where they are new."""
@@ -152,10 +156,11 @@ class Pass:
                 applied.append(name)
             else:
                 refused.append((name, reason))
-        return PassResult(graph=editor.finish() if applied else graph, applied=tuple(applied), refused=tuple(refused))
+        result = editor.finish() if applied else graph
+        return PassResult(graph=result, applied=tuple(applied), refused=tuple(refused))
 
 
 def absorb(editor: GraphEditor, taker: Node, into: Node, op: Op, inputs: tuple[str, ...]) -> None:
-    """Let the node `into` do the work of the `taker` behind it: new operator and operands, the taker's output tensor."""
+    """Let the node `into` do the work of the `taker` behind it: new operator and operands, the taker's output."""
     editor.remove(taker)
     editor.put(replace(into, op=op, inputs=inputs, outputs=taker.outputs))

@@ -3,8 +3,8 @@
     gamma * (w * x + b - mean) / sqrt(variance + epsilon) + beta  =  (g w) * x + (b - mean) g + beta
     g = gamma / sqrt(variance + epsilon), one number per output channel
 
-The output channel is the last axis of every kernel, depthwise ones included, so one broadcast serves all. It is computed
-in float64 and rounded once.
+The output channel is the last axis of every kernel, depthwise ones included, so one broadcast serves all. It is
+computed in float64 and rounded once.
 """
 
 import numpy as np
@@ -25,18 +25,15 @@ def check(editor: GraphEditor, node: Node) -> str | None:
     if producer is None or not isinstance(producer.op, Conv | Dense):
         before = producer.kind if producer else "a graph input"
         return f"it follows {before}, not a convolution or dense layer"
-    if producer.op.activation is not None:
-        return f"an activation lies between it and {producer.name}"
-    if editor.only_consumer(producer.output) is None:
-        return f"the output of {producer.name} is used elsewhere too"
-    if editor.constant(producer, "kernel") is None or (producer.operand("bias") and not editor.constant(producer, "bias")):
-        return f"the parameters of {producer.name} are computed, not constant"
-    if any(editor.constant(node, name) is None for name in node.op.operands[1:]):
-        return "its own parameters are computed, not constant"
-    kernel = producer.operand("kernel")
-    if kernel is not None and len(editor.consumers(kernel)) > 1:
-        return f"the kernel of {producer.name} is shared with another layer"
-    return None
+    kernel = producer.operand("kernel") or ""
+    reasons = {
+        f"an activation lies between it and {producer.name}": producer.op.activation is not None,
+        f"the output of {producer.name} is used elsewhere too": editor.only_consumer(producer.output) is None,
+        f"the parameters of {producer.name} are computed, not constant": not editor.has_constants(producer),
+        "its own parameters are computed, not constant": not editor.has_constants(node),
+        f"the kernel of {producer.name} is shared with another layer": len(editor.consumers(kernel)) > 1,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def rewrite(editor: GraphEditor, node: Node) -> None:

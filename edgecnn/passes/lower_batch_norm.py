@@ -1,6 +1,6 @@
 """Write a BatchNorm that could not be folded as a multiplication and an addition, which every format has.
 
-    gamma * (x - mean) / sqrt(variance + epsilon) + beta  =  scale * x + shift
+gamma * (x - mean) / sqrt(variance + epsilon) + beta  =  scale * x + shift
 """
 
 from dataclasses import replace
@@ -20,21 +20,15 @@ def match(editor: GraphEditor, node: Node) -> bool:
 
 def check(editor: GraphEditor, node: Node) -> str | None:
     """Return why the BatchNorm must stay."""
-    if any(editor.constant(node, name) is None for name in node.op.operands[1:]):
-        return "its parameters are computed, not constant"
-    return None
+    return None if editor.has_constants(node) else "its parameters are computed, not constant"
 
 
 def rewrite(editor: GraphEditor, node: Node) -> None:
     """Put Mul and Add in its place; the Add gives the BatchNorm's output."""
     scale, shift = (values.astype(np.float32) for values in scale_and_shift(editor, node))
     scaled = editor.free_name(f"{node.name}/scaled")
-    editor.put(
-        Node(
-            name=scaled, op=Mul(), outputs=(scaled,),
-            inputs=(node.inputs[0], editor.add_constant(f"{node.name}/scale", scale)),
-        )  # fmt: skip
-    )
+    factor = editor.add_constant(f"{node.name}/scale", scale)
+    editor.put(Node(name=scaled, op=Mul(), inputs=(node.inputs[0], factor), outputs=(scaled,)))
     editor.put(replace(node, op=Add(), inputs=(scaled, editor.add_constant(f"{node.name}/shift", shift))))
 
 

@@ -1,7 +1,7 @@
 """Edge filters, and the two things called convolution.
 
-Machine learning's "convolution" is cross-correlation: the filter is not flipped. A mathematician's convolution flips it in
-both directions first.
+Machine learning's "convolution" is cross-correlation: the filter is not flipped. A mathematician's convolution flips it
+in both directions first.
 """
 
 import numpy as np
@@ -20,7 +20,10 @@ SOBEL = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)
 """Vertical edges with more weight on the central row. Source: Sobel and Feldman, 1968."""
 
 SCHARR = np.array([[3, 0, -3], [10, 0, -10], [3, 0, -3]], np.float32)
-"""Vertical edges, optimised for rotation. Source: Scharr, Optimale Operatoren in der digitalen Bildverarbeitung, 2000."""
+"""Vertical edges, optimised for rotation.
+
+Source: Scharr, Optimale Operatoren in der digitalen Bildverarbeitung, 2000.
+"""
 
 
 def cross_correlate(image: Array, kernel: Array, *, stride: int = 1, padding: int = 0) -> Array:

@@ -17,13 +17,30 @@ from edgecnn.vision.preprocess import SUFFIXES, from_pixels, read_image
 Item = TypeVar("Item")
 
 CARRIERS = {
-    "skimage": ("data", (
-        "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
-        "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "motorcycle_right.png",
-        "page.png", "retina.jpg", "rocket.jpg",
-    )),
+    "skimage": (
+        "data",
+        (
+            "astronaut.png",
+            "brick.png",
+            "camera.png",
+            "cell.png",
+            "chelsea.png",
+            "coffee.png",
+            "coins.png",
+            "grass.png",
+            "gravel.png",
+            "hubble_deep_field.jpg",
+            "ihc.png",
+            "moon.png",
+            "motorcycle_left.png",
+            "motorcycle_right.png",
+            "page.png",
+            "retina.jpg",
+            "rocket.jpg",
+        ),
+    ),
     "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
-}  # fmt: skip
+}
 """Package -> (folder inside it, photographs)."""
 
 MINIMUM = 16
@@ -72,7 +89,7 @@ def load_images(folder: Path | None, contract: Contract, *, limit: int) -> Image
 
 
 def _spread(items: Sequence[Item], limit: int) -> list[Item]:
-    """Return at most `limit` items, evenly spread, the first and the last among them."""
+    """Return at most `limit` items, evenly spread over all of them."""
     return [items[i] for i in np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)]
 
 

@@ -1,0 +1,193 @@
+"""Collects the tensors, buffers and operators of a TFLite subgraph."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgecnn import ops
+from edgecnn.contract import CONTRACT_KEY
+from edgecnn.errors import UnsupportedError
+from edgecnn.graph import Array, Graph, Node, Port, external_shape
+from edgecnn.shapes import Padding, Shape
+
+from ._flatbuffer import AlignedBuffer, pack, schema
+
+SCHEMA_VERSION = 3
+SIGNATURE = "serving_default"
+
+FUSED = {type(None): "NONE", ops.ReLU: "RELU", ops.ReLU6: "RELU6"}
+"""Activation inside an operator -> ActivationFunctionType."""
+
+
+class TfliteEmitter:
+    """Collects tensors, buffers and operators of the one subgraph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.s = schema()
+        self.counts: Counter[str] = Counter()
+        self._tensors: list[Any] = []
+        self._buffers: list[AlignedBuffer] = [AlignedBuffer(None)]
+        self._operators: list[Any] = []
+        self._codes: dict[tuple[str, int], int] = {}
+        self._index: dict[str, int] = {}
+        self._ports: dict[str, int] = {}
+
+    def tensor(self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None) -> int:
+        """Add a tensor and return its index; a symbolic batch is 1 in the shape and -1 in the signature."""
+        buffer = 0
+        if data is not None:
+            buffer = len(self._buffers)
+            self._buffers.append(AlignedBuffer(np.ascontiguousarray(data)))
+        signature = [-1 if size is None else size for size in shape] if None in shape else None
+        self._tensors.append(
+            self.s.TensorT(
+                shape=[size or 1 for size in shape],
+                type=getattr(self.s.TensorType, dtype.upper()),
+                buffer=buffer,
+                name=name,
+                shapeSignature=signature,
+            )
+        )
+        return len(self._tensors) - 1
+
+    def operator(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: str = "",
+        version: int = 1,
+        **fields: object,
+    ) -> None:
+        """Add an operator; `options` names its option table without "Options", `fields` fill it."""
+        self.counts[kind] += 1
+        code = self._codes.setdefault((kind, version), len(self._codes))
+        operator = self.s.OperatorT(opcodeIndex=code, inputs=list(inputs), outputs=list(outputs))
+        if options:
+            operator.builtinOptionsType = getattr(self.s.BuiltinOptions, f"{options}Options")
+            operator.builtinOptions = getattr(self.s, f"{options}OptionsT")(**fields)
+        self._operators.append(operator)
+
+    def value(self, name: str) -> int:
+        """Return the tensor index of a Graph tensor; a constant is added when it is first asked for."""
+        if name not in self._index:
+            tensor = self.graph.tensors[name]
+            if tensor.data is None:
+                self._index[name] = self.tensor(name, tensor.shape, tensor.dtype)
+            else:
+                self._index[name] = self.constant(name, tensor.data, tensor.dtype)
+        return self._index[name]
+
+    def constant(self, name: str, data: Array, dtype: str) -> int:
+        """Add a constant, and a DEQUANTIZE where it is stored as float16."""
+        if str(data.dtype) == dtype:
+            return self.tensor(name, data.shape, dtype, data)
+        stored = self.tensor(f"{name}/{data.dtype}", data.shape, str(data.dtype), data)
+        wide = self.tensor(name, data.shape, dtype)
+        self.operator("DEQUANTIZE", [stored], [wide], "Dequantize", version=3)
+        return wide
+
+    def arranged(self, node: Node, operand: str, arrange: Callable[[Array], Array]) -> int:
+        """Return a kernel in the format's own arrangement."""
+        tensor = self.graph.constant(node, operand)
+        if tensor is None or tensor.data is None:
+            raise UnsupportedError(f"{node.name}: tflite wants a constant {operand}; got a computed one")
+        return self.constant(tensor.name, arrange(tensor.data), tensor.dtype)
+
+    def bias(self, node: Node, channels: int) -> int:
+        """Return the bias, zeros where there is none: operators without one need newer runtimes."""
+        name = node.operand("bias")
+        return (
+            self.value(name) if name else self.constant(f"{node.name}/bias", np.zeros(channels, np.float32), "float32")
+        )
+
+    def integers(self, name: str, values: Sequence[int] | Sequence[Sequence[int]]) -> int:
+        """Add an int32 constant."""
+        return self.constant(name, np.asarray(values, np.int32), "int32")
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a Graph tensor."""
+        return self.graph.tensors[name].shape
+
+    def reshaped(self, source: int, name: str, shape: Shape, into: int | None = None) -> int:
+        """Add a RESHAPE and return its output."""
+        sizes = [-1 if size is None else size for size in shape]
+        output = self.tensor(name, shape) if into is None else into
+        self.operator("RESHAPE", [source, self.integers(f"{name}/shape", sizes)], [output], "Reshape", newShape=sizes)
+        return output
+
+    def padded(self, source: int, name: str, shape: Shape, padding: Padding) -> int:
+        """Add a PAD over all axes of a tensor of this shape and return its output."""
+        output = self.tensor(
+            f"{name}/padded", tuple(n if n is None else n + sum(p) for n, p in zip(shape, padding, strict=True))
+        )
+        self.operator("PAD", [source, self.integers(f"{name}/padding", padding)], [output], "Pad")
+        return output
+
+    def fused(self, node: Node) -> int:
+        """Return the schema's number for the activation inside an operator."""
+        activation = getattr(node.op, "activation", None)
+        name = FUSED.get(type(activation))
+        if name is None:
+            raise UnsupportedError(
+                f"{node.name}: tflite fuses {', '.join(FUSED.values())}; got {type(activation).__name__}"
+            )
+        return int(getattr(self.s.ActivationFunctionType, name))
+
+    def open_port(self, port: Port) -> None:
+        """Add an input; an NCHW one is turned behind it."""
+        if port.layout != "NCHW":
+            self._ports[port.name] = self.value(port.tensor)
+            return
+        tensor = self.graph.tensors[port.tensor]
+        self._ports[port.name] = self.tensor(f"{port.name}/nchw", external_shape(tensor.shape, "NCHW"), tensor.dtype)
+        rank = len(tensor.shape)
+        self.transpose(self._ports[port.name], (0, *range(2, rank), 1), self.value(port.tensor), port.tensor)
+
+    def transpose(self, source: int, permutation: Sequence[int], output: int, name: str) -> None:
+        """Add a TRANSPOSE."""
+        self.operator("TRANSPOSE", [source, self.integers(f"{name}/permutation", permutation)], [output], "Transpose")
+
+    def file(self, contract: str | None) -> bytes:
+        """Return the finished file."""
+        outputs = [self._output(port) for port in self.graph.outputs]
+        inputs = [self._ports[port.name] for port in self.graph.inputs]
+        signature = self.s.SignatureDefT(
+            inputs=[self._named(port.name, index) for port, index in zip(self.graph.inputs, inputs, strict=True)],
+            outputs=[self._named(port.name, index) for port, index in zip(self.graph.outputs, outputs, strict=True)],
+            signatureKey=SIGNATURE,
+        )
+        subgraph = self.s.SubGraphT(
+            tensors=self._tensors, inputs=inputs, outputs=outputs, operators=self._operators, name="main"
+        )
+        model = self.s.ModelT(
+            version=SCHEMA_VERSION,
+            operatorCodes=[self._code(*key) for key in self._codes],
+            subgraphs=[subgraph],
+            description=f"{self.graph.name}, written by edgecnn",
+            signatureDefs=[signature],
+            buffers=self._buffers,
+        )
+        if contract is not None:
+            model.metadata = [self.s.MetadataT(name=CONTRACT_KEY, buffer=len(self._buffers))]
+            self._buffers.append(AlignedBuffer(contract.encode()))
+        return pack(model, sum(len(buffer.content) for buffer in self._buffers))
+
+    def _output(self, port: Port) -> int:
+        index = self.value(port.tensor)
+        if port.layout != "NCHW":
+            return index
+        shape = self.shape(port.tensor)
+        turned = self.tensor(f"{port.name}/nchw", external_shape(shape, "NCHW"))
+        self.transpose(index, (0, len(shape) - 1, *range(1, len(shape) - 1)), turned, port.name)
+        return turned
+
+    def _named(self, name: str, index: int) -> Any:
+        return self.s.TensorMapT(name=name, tensorIndex=index)
+
+    def _code(self, kind: str, version: int) -> Any:
+        code = getattr(self.s.BuiltinOperator, kind)
+        return self.s.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)

@@ -1,0 +1,69 @@
+"""`edgecnn run`: an image in, top classes out."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from edgecnn.commands.model_options import json_option, target_option, threads_option
+from edgecnn.console import emit, table
+from edgecnn.contract import Contract
+from edgecnn.errors import UsageError
+from edgecnn.graph import Array
+from edgecnn.interfaces import SessionOptions
+from edgecnn.source import existing, format_of, target_for
+from edgecnn.verify import run_batches
+from edgecnn.vision.preprocess import read_image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guess:
+    """One class and how likely the network finds it."""
+
+    index: int
+    label: str
+    probability: float
+
+
+@click.command()
+@click.argument("artifact")
+@click.argument("image")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes to print.")
+@target_option
+@threads_option
+@json_option
+def run(*, artifact: str, image: str, top: int, target: str | None, threads: int, as_json: bool) -> None:
+    """Classify IMAGE with ARTIFACT; the image is cropped, resized and scaled by the artifact's own contract."""
+    path = existing(Path(artifact))
+    contract = format_of(path).read_contract(path)
+    if contract is None:
+        raise UsageError(f"{artifact}: it carries no contract, so it is unknown how to feed it an image")
+    session = target_for(path, target).open(path, SessionOptions(threads=threads))
+    try:
+        outputs = run_batches(session, read_image(Path(image), contract)[None], contract.layout)
+    finally:
+        session.close()
+    name, values = next(iter(outputs.items()))
+    if values.ndim != 2 or contract.output == "features":
+        raise UsageError(f"{artifact}: output '{name}' of classes (1, N) was wanted; got {values.shape}")
+    guesses = top_classes(values[0], contract, top)
+    data: dict[str, Any] = {"artifact": artifact, "image": image, "classes": [asdict(guess) for guess in guesses]}
+
+    def show(console: Console) -> None:
+        rows = [(guess.label, guess.index, f"{guess.probability:.2%}") for guess in guesses]
+        console.print(table(f"{Path(image).name} by {path.name}", ("<class", "index", "probability"), rows))
+
+    emit(data, show, as_json=as_json)
+
+
+def top_classes(output: Array, contract: Contract, top: int) -> list[Guess]:
+    """Return the likeliest classes of one output vector; logits become probabilities."""
+    values = output.astype(np.float64)
+    if contract.output == "logits":
+        values = np.exp(values - values.max())
+        values /= values.sum()
+    order = np.argsort(-values, kind="stable")[:top]
+    return [Guess(index=int(i), label=contract.label(int(i)), probability=float(values[i])) for i in order]

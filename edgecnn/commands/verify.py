@@ -1,0 +1,102 @@
+"""`edgecnn verify`: artifacts against their source on real images."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from edgecnn.commands.model_options import data_option, json_option, model_options, target_option, threads_option
+from edgecnn.console import emit, progress, table
+from edgecnn.contract import Contract
+from edgecnn.convert import check, shipped_graph
+from edgecnn.graph import Array
+from edgecnn.models.build import ZooOptions
+from edgecnn.source import existing, format_of, load_model
+from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
+from edgecnn.vision.photographs import MINIMUM, load_images
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(MINIMUM), default=MINIMUM, show_default=True, help="Real images to verify on."
+)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...")
+@data_option
+@limit_option
+@target_option
+@threads_option
+@model_options
+@json_option
+def verify(
+    *,
+    model: str,
+    artifacts: tuple[str, ...],
+    data: str | None,
+    limit: int,
+    target: str | None,
+    threads: int,
+    options: ZooOptions,
+    as_json: bool,
+) -> None:
+    """Hold each ARTIFACT in its runtime against the source MODEL in NumPy, on real images.
+
+    Parity: SNR of at least 80 dB and a maximum error of at most 1e-4 of the output's range. Exit code 1 when one fails.
+    """
+    paths = [existing(Path(artifact)) for artifact in artifacts]
+    source = load_model(model, options)
+    contracts = [format_of(path).read_contract(path) for path in paths]
+    recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
+    origin: list[str] = []
+    with progress(f"verifying {len(paths)} artifacts", len(paths)) as advance:
+        shipped = shipped_graph(source, recipe)
+        parity = check(source, shipped, paths, loader(data, limit, origin), threads, lambda what: advance(), target)
+    passed = all(each.passed for each in parity)
+    emit(
+        {"model": source.name, "images": origin[-1], "parity": [asdict(p) for p in parity], "passed": passed},
+        lambda console: show_parity(console, parity, origin),
+        as_json=as_json,
+    )
+    if not passed:
+        sys.exit(1)
+
+
+def loader(data: str | None, limit: int, origin: list[str]) -> Callable[[Contract], Array]:
+    """Return what gives real images for a contract; where they came from is appended to `origin`."""
+
+    def load(contract: Contract) -> Array:
+        images = load_images(Path(data) if data else None, contract, limit=limit)
+        origin.append(images.origin)
+        return images.values
+
+    return load
+
+
+def show_parity(console: Console, parity: Sequence[Parity], origin: Sequence[str]) -> None:
+    """Print the parity of artifacts as a table."""
+    rows = [
+        (
+            p.artifact,
+            p.target,
+            p.facts.runtime,
+            p.facts.precision,
+            f"{p.snr_db:.1f} dB",
+            f"{p.max_error:.1e}",
+            "" if p.top1_agreement is None else f"{p.top1_agreement:.1%}",
+            "passed" if p.passed else "FAILED",
+        )
+        for p in parity
+    ]
+    columns = ("<artifact", "<target", "<runtime", "<computes in", "SNR", "max error", "same top-1", "<parity")
+    console.print(table("", columns, rows))
+    images = f"{parity[0].images} images ({', '.join(dict.fromkeys(origin))})"
+    wanted = f"wanted: SNR >= {MINIMUM_SNR_DB:g} dB, max error <= {MAXIMUM_RELATIVE_ERROR:g} of the output's range"
+    console.print(f"Measured on {images}; {wanted}.")
+    for each in parity:
+        if each.rounding_snr_db is not None:
+            low = "; WARNING, that is low" if each.rounding_snr_db < ROUNDING_WARNING_DB else ""
+            console.print(f"{each.artifact}: float16 constants cost {each.rounding_snr_db:.1f} dB SNR to float32{low}.")

@@ -1,0 +1,180 @@
+"""Convert: one Graph into artifacts of several formats, each held against the source before it is handed over.
+
+Everything is written into a scratch folder, verified there, and moved into place together; when a check fails nothing is
+handed over.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgecnn import registry
+from edgecnn.contract import Contract, Recipe
+from edgecnn.errors import UsageError
+from edgecnn.graph import Array, Graph, with_batch
+from edgecnn.interfaces import Artifact, Writer
+from edgecnn.outputs import safe_name, staged
+from edgecnn.passes.deploy import Deployment, deploy
+from edgecnn.passes.store_float16 import store_float16
+from edgecnn.source import format_of, target_for
+from edgecnn.verify import Parity, contract_of, reference_outputs, verify
+from edgecnn.vision.photographs import MINIMUM
+
+RECIPES: dict[str, Callable[[Graph], Graph]] = {"float32": lambda graph: graph, "float16": store_float16}
+"""Recipe -> what it does to the deployed Graph's constants."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversion:
+    """What a conversion made.
+
+    Attributes:
+        deployment: Which passes were applied and refused.
+        artifacts: One for each format, in the order asked for.
+        parity: One for each artifact, or empty where nothing was verified.
+    """
+
+    deployment: Deployment
+    artifacts: tuple[Artifact, ...]
+    parity: tuple[Parity, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether every check that ran holds."""
+        return all(parity.passed for parity in self.parity)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What to convert to.
+
+    Attributes:
+        formats: Names of formats.
+        recipe: How constants are stored.
+        batch: A number, or None for a symbolic batch.
+        force: Whether existing files may be replaced.
+        threads: For the runtimes that verify.
+    """
+
+    formats: tuple[str, ...]
+    recipe: Recipe = "float32"
+    batch: int | None = 1
+    force: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise UsageError(f"recipe must be one of {', '.join(RECIPES)}; got {self.recipe!r}")
+        if not self.formats or len(set(self.formats)) < len(self.formats):
+            raise UsageError(f"formats must be named once each; got {','.join(self.formats) or 'none'}")
+
+
+def convert(
+    graph: Graph, folder: Path, plan: Plan, *, load: Callable[[Contract], Array] | None = None,
+    advance: Callable[[str], None] = lambda what: None,
+) -> Conversion:  # fmt: skip
+    """Write a Graph in several formats and verify each.
+
+    Args:
+        graph: The source, training-time nodes included.
+        folder: Where the artifacts belong.
+        plan: What to convert to.
+        load: Gives at least 16 real images for a contract; None writes without verifying.
+        advance: Called with what was just finished.
+
+    Raises:
+        OutputError: When an artifact exists already or the folder cannot be written.
+        UnsupportedError: When a format cannot carry the Graph.
+    """
+    writers = [_writer(name) for name in plan.formats]
+    stem = safe_name(graph.name) + ("" if plan.recipe == "float32" else f"_{plan.recipe}")
+    paths = [folder / f"{stem}{writer.suffix}" for writer in writers]
+    names = [file.name for writer, path in zip(writers, paths, strict=True) for file in writer.files(path)]
+    with staged(folder, names, force=plan.force) as scratch:
+        deployment = deploy(with_batch(graph, plan.batch))
+        shipped = RECIPES[plan.recipe](deployment.graph)
+        if shipped.contract is not None:
+            shipped = replace(shipped, contract=replace(shipped.contract, recipe=plan.recipe))
+        written = []
+        for writer, path in zip(writers, paths, strict=True):
+            written.append(writer.write(shipped, scratch / path.name))
+            advance(f"wrote {path.name}")
+        parity = () if load is None else check(graph, shipped, [a.path for a in written], load, plan.threads, advance)
+        conversion = Conversion(
+            deployment=deployment, parity=tuple(replace(p, artifact=str(folder / Path(p.artifact).name)) for p in parity),
+            artifacts=tuple(replace(a, path=path) for a, path in zip(written, paths, strict=True)),
+        )  # fmt: skip
+        if not conversion.passed:
+            raise ParityFailure(conversion)
+    return conversion
+
+
+class ParityFailure(Exception):  # noqa: N818 - it carries a result out of the scratch folder; the caller reports it
+    """Carries a conversion whose check failed out of the scratch folder, which is thereby removed."""
+
+    def __init__(self, conversion: Conversion) -> None:
+        super().__init__("parity failed")
+        self.conversion = conversion
+
+
+def check(
+    source: Graph, shipped: Graph, artifacts: Sequence[Path], load: Callable[[Contract], Array], threads: int,
+    advance: Callable[[str], None] = lambda what: None, target: str | None = None,
+) -> tuple[Parity, ...]:  # fmt: skip
+    """Verify artifacts of one source; the reference runs once for each contract that differs.
+
+    Args:
+        source: The source Graph, any batch.
+        shipped: What was written: the reference for rounded constants.
+        artifacts: Files.
+        load: Gives real images for a contract.
+        threads: For the runtimes.
+        advance: Called with what was just finished.
+        target: Name of the target, or None for each format's own.
+    """
+    checked = []
+    cache: dict[Contract | None, tuple[Array, Mapping[str, Array], Mapping[str, Array] | None]] = {}
+    for path in artifacts:
+        form = format_of(path)
+        stored = form.read_contract(path)
+        contract = contract_of(source, stored)
+        key = replace(contract, layout="NHWC")
+        if key not in cache:
+            cache[key] = _references(source, shipped, load(contract), is_rounded=contract.recipe != "float32")
+        images, references, rounding = cache[key]
+        checked.append(
+            verify(
+                references,
+                path,
+                target_for(path, target),
+                images,
+                rounding=rounding,
+                threads=threads,
+                layout=stored.layout if stored else form.default_layout,
+            )  # fmt: skip
+        )
+        advance(f"verified {path.name}")
+    return tuple(checked)
+
+
+def _references(
+    source: Graph, shipped: Graph, images: Array, *, is_rounded: bool
+) -> tuple[Array, Mapping[str, Array], Mapping[str, Array] | None]:
+    if len(images) < MINIMUM:
+        raise UsageError(f"at least {MINIMUM} real images were wanted to verify on; got {len(images)}")
+    exact = reference_outputs(with_batch(source, None), images)
+    if not is_rounded:
+        return images, exact, None
+    return images, reference_outputs(with_batch(shipped, None), images), exact
+
+
+def shipped_graph(source: Graph, recipe: Recipe) -> Graph:
+    """Return what a recipe makes of a source: the reference that its artifacts are held against."""
+    return RECIPES[recipe](deploy(source).graph)
+
+
+def _writer(name: str) -> Writer:
+    writer = registry.load("converters", name)
+    if not isinstance(writer, Writer):
+        raise UsageError(f"format '{name}' can be read but not written")
+    return writer

@@ -1,0 +1,106 @@
+"""OpenVINO on the CPU: float32 arithmetic stated and read back, explicit threads, one stream, tuned for latency.
+
+Left alone, OpenVINO computes in bfloat16 on a CPU that has it.
+Source: OpenVINO documentation, CPU Device, Supported Properties.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.errors import EdgeCNNError, InputFileError, NotThereError
+from edgecnn.extras import require
+from edgecnn.graph import Array
+from edgecnn.interfaces import Facts, Session, SessionOptions, Status
+from edgecnn.shapes import Shape
+
+DEVICE = "CPU"
+NOISE = ("Exception from", "Check '", "While validating node")
+"""How lines of an error begin that name OpenVINO's own source and not the reason."""
+
+
+class OpenvinoCpu:
+    """The target openvino_cpu."""
+
+    name = "openvino_cpu"
+    formats = ("openvino",)
+
+    def status(self) -> Status:
+        """Tell whether OpenVINO can be imported and its CPU plug-in loads."""
+        try:
+            runtime = require("openvino", purpose=self.name)
+            processor = runtime.Core().get_property(DEVICE, "FULL_DEVICE_NAME")
+        except EdgeCNNError as error:
+            return Status(state="missing", detail="openvino is not installed", remedy=str(error).rpartition("Run: ")[2])
+        except (ImportError, OSError, RuntimeError) as error:
+            return Status(state="unusable", detail=reason(error), remedy="reinstall openvino")
+        return Status(state="available", detail=f"openvino {runtime.__version__}, {processor.strip()}")
+
+    def open(self, path: Path, options: SessionOptions) -> Session:
+        """Load an .xml file and the .bin beside it. See interfaces.Target."""
+        runtime = require("openvino", purpose=self.name)
+        constants = path.with_suffix(".bin")
+        if not constants.is_file():
+            raise NotThereError(f"{path}: its constants were wanted in {constants.name}; there is none. Copy it too.")
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }  # fmt: skip
+        core = runtime.Core()
+        try:
+            compiled = core.compile_model(core.read_model(str(path)), DEVICE, settings)
+        except RuntimeError as error:
+            raise InputFileError(f"{path}: OpenVINO refuses it: {reason(error)}") from None
+        facts = Facts(
+            runtime=f"openvino {runtime.__version__}", threads=compiled.get_property("INFERENCE_NUM_THREADS"),
+            precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
+        )  # fmt: skip
+        return _OpenvinoSession(runtime, compiled, facts)
+
+
+class _OpenvinoSession:
+    def __init__(self, runtime: Any, compiled: Any, facts: Facts) -> None:
+        self._runtime, self._compiled, self.facts = runtime, compiled, facts
+        self._request = compiled.create_infer_request()
+        self._inputs = {port_name(port): port for port in compiled.inputs}
+        self._outputs = [port_name(port) for port in compiled.outputs]
+        self.input_shapes: Mapping[str, Shape] = {
+            name: tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+            for name, port in self._inputs.items()
+        }
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return output name -> values, copied out of the runtime."""
+        fed = {self._inputs[name]: np.ascontiguousarray(values) for name, values in inputs.items()}
+        found = self._request.infer(fed, share_inputs=True)
+        return dict(zip(self._outputs, found.to_tuple(), strict=True))
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """Set the inputs on a request of their own; the invocation is its infer alone, outputs left where they are."""
+        request = self._compiled.create_infer_request()
+        for name, values in inputs.items():
+            tensor = self._runtime.Tensor(np.ascontiguousarray(values), shared_memory=True)
+            request.set_tensor(self._inputs[name], tensor)
+        return partial(request.infer, share_outputs=True)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._request = self._compiled = None
+
+
+def port_name(port: Any) -> str:
+    """Return the name that callers use: the first of the port's names, or its layer's where it has none."""
+    return str(min(port.names, default=port.node.friendly_name))
+
+
+def reason(error: Exception) -> str:
+    """Return the line of a runtime's error that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(NOISE)]
+    return (telling or lines or [type(error).__name__])[0]
+
+
+OPENVINO_CPU = OpenvinoCpu()
