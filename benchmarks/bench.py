@@ -178,9 +178,13 @@ def to_data(report: BenchReport) -> dict[str, Any]:
 def latency_data(latency: LatencyResult) -> dict[str, Any]:
     """Return one artifact's times for JSON."""
     return {
-        "median_s": latency.median_s, "p10_s": latency.p10_s, "p90_s": latency.p90_s,
-        "round_medians_s": np.median(latency.samples_s, axis=1).tolist(), "runs_per_round": latency.samples_s.shape[1],
-        "warmup_runs": latency.warmup_runs, "is_steady": latency.is_steady,
+        "median_s": latency.median_s,
+        "p10_s": latency.p10_s,
+        "p90_s": latency.p90_s,
+        "round_medians_s": np.median(latency.samples_s, axis=1).tolist(),
+        "runs_per_round": latency.samples_s.shape[1],
+        "warmup_runs": latency.warmup_runs,
+        "is_steady": latency.is_steady,
         "cautions": [_caution_data(caution) for caution in latency.cautions],
     }
 
@@ -228,18 +232,32 @@ def _is_same_image(wanted: Shape, found: Shape) -> bool:
 
 def _row(each: _Opened, latency: LatencyResult, first: Array, seed: int) -> BenchRow:
     return BenchRow(
-        artifact=each.path, target=each.target, facts=each.session.facts, batch=each.batch, fed=each.fed,
-        latency=latency, median_s=median_interval(latency.samples_s, seed=seed), macs=each.macs,
+        artifact=each.path,
+        target=each.target,
+        facts=each.session.facts,
+        batch=each.batch,
+        fed=each.fed,
+        latency=latency,
+        median_s=median_interval(latency.samples_s, seed=seed),
+        macs=each.macs,
         ratio=paired_ratio(latency.samples_s, first, seed=seed),
     )
 
 
 def _row_data(row: BenchRow) -> dict[str, Any]:
     return {
-        "artifact": str(row.artifact), "target": row.target, "runtime": row.facts.runtime,
-        "threads": row.facts.threads, "precision": row.facts.precision, "batch": row.batch, "fed": row.fed,
-        **latency_data(row.latency), "median_interval_s": interval_data(row.median_s),
-        "macs": row.macs, "macs_per_s": row.macs_per_s, "ratio_to_first": interval_data(row.ratio),
+        "artifact": str(row.artifact),
+        "target": row.target,
+        "runtime": row.facts.runtime,
+        "threads": row.facts.threads,
+        "precision": row.facts.precision,
+        "batch": row.batch,
+        "fed": row.fed,
+        **latency_data(row.latency),
+        "median_interval_s": interval_data(row.median_s),
+        "macs": row.macs,
+        "macs_per_s": row.macs_per_s,
+        "ratio_to_first": interval_data(row.ratio),
     }
 
 

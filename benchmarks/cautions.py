@@ -82,10 +82,12 @@ def sample_cautions(samples: Array, *, is_steady: bool, timer_s: float) -> tuple
         CautionKind.UNSTEADY: (not is_steady, "the warm-up reached its limit before the times were steady"),
         CautionKind.SPREAD: (spread >= SPREAD, f"the standard deviation is {spread:.0%} of the mean"),
         CautionKind.FEW_SAMPLES: (
-            samples.size < needed, f"p10 and p90 need {needed} samples; there are {samples.size}",
+            samples.size < needed,
+            f"p10 and p90 need {needed} samples; there are {samples.size}",
         ),
         CautionKind.FEW_ROUNDS: (
-            rounds < MINIMUM_ROUNDS, f"an interval needs {MINIMUM_ROUNDS} rounds; there are {rounds}",
+            rounds < MINIMUM_ROUNDS,
+            f"an interval needs {MINIMUM_ROUNDS} rounds; there are {rounds}",
         ),
         CautionKind.TIMER: (timer > TIMER_SHARE, f"reading the clock takes {timer:.1%} of the median"),
     }

@@ -136,8 +136,13 @@ def measure(
 
 def _result(name: str, samples_s: Array, warm: _Warm, timer_s: float) -> LatencyResult:
     return LatencyResult(
-        name=name, samples_s=samples_s, median_s=median(samples_s), p10_s=percentile(samples_s, 10),
-        p90_s=percentile(samples_s, 90), warmup_runs=warm.runs, is_steady=warm.is_steady,
+        name=name,
+        samples_s=samples_s,
+        median_s=median(samples_s),
+        p10_s=percentile(samples_s, 10),
+        p90_s=percentile(samples_s, 90),
+        warmup_runs=warm.runs,
+        is_steady=warm.is_steady,
         cautions=sample_cautions(samples_s, is_steady=warm.is_steady, timer_s=timer_s),
     )
 

@@ -122,10 +122,35 @@ def paired_ratio(samples: Array, reference: Array, *, seed: int) -> Interval:
     >>> paired_ratio(np.full((8, 3), 3.0), np.full((8, 5), 2.0), seed=0)
     Interval(point=1.5, low=1.5, high=1.5)
     """
-    if len(samples) != len(reference):
-        raise UsageError(f"paired_ratio: the same rounds were wanted; got {len(samples)} and {len(reference)}")
-    ratios = np.median(samples, axis=1) / np.median(reference, axis=1)
-    return _bootstrap(ratios[:, None], seed=seed)
+    return nested_ratio([(samples, reference)], seed=seed)
+
+
+def nested_ratio(openings: Sequence[tuple[Array, Array]], *, seed: int) -> Interval:
+    """Return the paired ratio over several openings of the same two artifacts, with its 95 % interval.
+
+    Where a session's memory lies is chance, and stays for all its rounds: so openings are resampled first, and rounds
+    within each of them after. With one opening, this chance is not in the interval.
+
+    Args:
+        openings: For each, samples and reference as `paired_ratio` takes them; every opening has as many rounds.
+        seed: Of the resampling.
+
+    Raises:
+        UsageError: When the rounds are not the same.
+
+    Source: levels of repetition, Kalibera and Jones, ISMM 2013; resampling them from the outermost inwards, Davison and
+    Hinkley 1997, section 3.8.
+    """
+    counts = {len(values) for pair in openings for values in pair}
+    if len(counts) != 1:
+        raise UsageError(f"a paired ratio: the same number of rounds was wanted everywhere; got {sorted(counts)}")
+    ratios = np.stack([np.median(samples, axis=1) / np.median(reference, axis=1) for samples, reference in openings])
+    point, shape = median(ratios), (RESAMPLES, *ratios.shape)
+    if ratios.size < MINIMUM_ROUNDS:
+        return Interval(point=point, low=None, high=None)
+    generator = np.random.default_rng(seed)
+    chosen = ratios[generator.integers(shape[1], size=(*shape[:2], 1)), generator.integers(shape[2], size=shape)]
+    return _interval(point, np.median(chosen, axis=(1, 2)))
 
 
 def rank_correlation(values: Sequence[float] | Array) -> float:
@@ -151,6 +176,10 @@ def _bootstrap(blocks: Array, *, seed: int) -> Interval:
     drawn = np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
     parts = np.array_split(drawn, -(-RESAMPLES * blocks.size // CHUNK))
     medians = np.concatenate([np.median(blocks[part].reshape(len(part), -1), axis=1) for part in parts])
+    return _interval(median(blocks), medians)
+
+
+def _interval(point: float, resampled: Array) -> Interval:
     tail = (1 - CONFIDENCE) / 2 * 100
-    low, high = np.percentile(medians, (tail, 100 - tail), method="linear")
-    return Interval(point=median(blocks), low=float(low), high=float(high))
+    low, high = np.percentile(resampled, (tail, 100 - tail), method="linear")
+    return Interval(point=point, low=float(low), high=float(high))

@@ -7,8 +7,8 @@ order. Where two of them meet, a Transpose is emitted once for each tensor; cons
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
             return port.layout == "NCHW"
         return len(self.graph.tensors[port.tensor].shape) >= IMAGE_RANK
 
-    def walk(self, rows: dict[type[ops.Op], Callable[["ChannelsFirstEmitter[Handle]", Node], Handle]]) -> None:
+    def walk(self, rows: Mapping[type[ops.Op], Callable[[Any, Node], Handle]]) -> None:
         """Emit every node through its row; the caller has checked that each has one."""
         for node in self.graph.nodes:
             if isinstance(node.op, ops.Transpose):

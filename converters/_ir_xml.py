@@ -106,7 +106,7 @@ class Weights:
 
     def add(self, data: Array) -> int:
         """Return the offset in bytes of a C-contiguous array."""
-        key = hashlib.sha256(data).digest()
+        key = hashlib.sha256(data.data).digest()
         if key not in self._offsets:
             offset = -(-self._size_bytes // ALIGNMENT) * ALIGNMENT
             self._offsets[key] = offset
@@ -118,7 +118,7 @@ class Weights:
         """Write all constants, zeros between them."""
         for offset, data in self._chunks:
             file.write(bytes(offset - file.tell()))
-            file.write(data)
+            file.write(data.data)
 
 
 def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[int, str], info: Mapping[str, str]) -> str:

@@ -1,11 +1,12 @@
 """The container of a .keras file: members of a zip archive and variables of its HDF5 member, read within bounds.
 
-The file is untrusted. A member is read by its exact name, never extracted, and only after the size that it states is found
-reasonable; a variable is read only when it has the shape that the network's configuration asks for, lies in the file itself
-(no link, no external or virtual storage) and is no larger than the file.
+The file is untrusted. A member is read by its exact name, never extracted, and only after the size that it states is
+found reasonable; a variable is read only when it has the shape that the network's configuration asks for, lies in the
+file itself (no link, no external or virtual storage) and is no larger than the file.
 
-Source: Keras 3, keras/src/saving/saving_lib.py: `config.json`, `metadata.json` and `model.weights.h5`; variable i of a layer
-is the dataset layers/<class in snake case>[_<n>]/vars/<i>, with n counting the layers of a class in configuration order.
+Source: Keras 3, keras/src/saving/saving_lib.py: `config.json`, `metadata.json` and `model.weights.h5`; variable i of a
+layer is the dataset layers/<class in snake case>[_<n>]/vars/<i>, with n counting the layers of a class in configuration
+order.
 """
 
 import io
@@ -36,7 +37,14 @@ EXPANSION_FREE = 64 << 20
 its members uncompressed; trained weights hardly compress)."""
 
 ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, NotImplementedError, OverflowError, UnicodeDecodeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    OverflowError,
+    UnicodeDecodeError,
 )
 """What zipfile raises on damaged archives."""
 
@@ -74,7 +82,9 @@ def _check_size(path: Path, info: zipfile.ZipInfo) -> None:
             f"at most {EXPANSION} times was wanted. Save the model again with Keras."
         )
     if info.flag_bits & 1:
-        raise InputFileError(f"{path}: {info.filename} is encrypted; a plain archive was wanted. Save it without a password.")
+        raise InputFileError(
+            f"{path}: {info.filename} is encrypted; a plain archive was wanted. Save it without a password."
+        )
 
 
 def read_config(path: Path) -> Mapping[str, object]:
@@ -100,7 +110,9 @@ class WeightFile:
     def __init__(self, path: Path) -> None:
         data = read_member(path, WEIGHTS)
         if data is None:
-            raise InputFileError(f"{path}: the member {WEIGHTS} was wanted; there is none. Save the model with Keras 3.")
+            raise InputFileError(
+                f"{path}: the member {WEIGHTS} was wanted; there is none. Save the model with Keras 3."
+            )
         self._h5py = require("h5py", purpose="reading .keras files")
         self._path = path
         self._data = data
@@ -126,7 +138,9 @@ class WeightFile:
             raise
         except HDF5_ERRORS as error:
             reason = error.args[0] if error.args else type(error).__name__
-            raise InputFileError(f"{where}: {len(shapes)} variables were wanted in {WEIGHTS}/{group}: {reason}") from None
+            raise InputFileError(
+                f"{where}: {len(shapes)} variables were wanted in {WEIGHTS}/{group}: {reason}"
+            ) from None
 
     def _descend(self, names: tuple[str, ...]) -> Any:
         """Return what lies at a path of plain (hard) links: links to other files or places are not followed."""
@@ -148,9 +162,13 @@ class WeightFile:
         if dataset.dtype.name not in FLOATS:
             raise InputFileError(f"{where}: variable '{name}' of {', '.join(FLOATS)} was wanted; found {dataset.dtype}")
         if dataset.external or dataset.is_virtual:
-            raise InputFileError(f"{where}: variable '{name}' lies in another file, which is not opened. Save it whole.")
+            raise InputFileError(
+                f"{where}: variable '{name}' lies in another file, which is not opened. Save it whole."
+            )
         if prod(shape) * dataset.dtype.itemsize > len(self._data):
-            raise InputFileError(f"{where}: variable '{name}' of {show_shape(shape)} is larger than the file that holds it")
+            raise InputFileError(
+                f"{where}: variable '{name}' of {show_shape(shape)} is larger than the file that holds it"
+            )
 
     def _values(self, dataset: Any) -> Array:
         offset, count = dataset.id.get_offset(), prod(dataset.shape)

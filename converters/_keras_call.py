@@ -1,4 +1,4 @@
-"""One layer of a Keras file under reading: its configuration with checked types, its variables, and the nodes it becomes."""
+"""One call of a Keras layer under reading: its configuration with checked types, its variables, its nodes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,10 +170,12 @@ class LayerCall:
 
     @property
     def rank(self) -> int:
-        """Number of spatial dimensions, which the class name ends with ("Conv2D"); the input is checked to have them."""
+        """Number of spatial dimensions: what the class name ends with ("Conv2D"), and the input has."""
         rank, found = int(self.layer.class_name[-2]), len(self.builder.shape(self.input)) - 2
         if rank != found:
-            raise InputFileError(f"{self.config.where}: an input of {rank} spatial dimension(s) was wanted; found {found}")
+            raise InputFileError(
+                f"{self.config.where}: an input of {rank} spatial dimension(s) was wanted; found {found}"
+            )
         return rank
 
     @property

@@ -1,8 +1,9 @@
 """Readers of Keras layers: each takes one call of a layer, adds its nodes and returns their output tensor.
 
-Source of the arguments and their meaning: Keras 3, https://keras.io/api/layers. Tensors are channels-last in both worlds, so
-most layers are one node with the same numbers; kernels have the same layout too, but for the depthwise one, which is
-(spatial..., channels, multiplier) with Keras and (spatial..., 1, channels * multiplier) with us: the same elements in order.
+Source of the arguments and their meaning: Keras 3, https://keras.io/api/layers. Tensors are channels-last in both
+worlds, so most layers are one node with the same numbers; kernels have the same layout too, but for the depthwise one,
+which is (spatial..., channels, multiplier) with Keras and (spatial..., 1, channels * multiplier) with us: the same
+elements in the same order.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def read_input(call: LayerCall) -> str:
         raise InputFileError(f"{call.config.where}: batch_shape: {wanted} was wanted; found {show(shape)}")
     if None in shape[1:]:
         raise UnsupportedError(
-            f"{call.config.where}: only the batch may be open; found {show(shape)}. Save the model with a fixed input size."
+            f"{call.config.where}: only the batch may be open; found {show(shape)}. Save the model with a fixed size."
         )
     sizes = call.config.check_integers("batch_shape", [size or 1 for size in shape], minimum=1)
     return call.builder.input(call.name, (shape[0], *sizes[1:]))

@@ -1,7 +1,7 @@
 """The topology in a Keras configuration: which layer is called on the outputs of which, in an order that can be built.
 
-A Functional configuration lists layers with their inbound nodes (one per call); a Sequential one is a chain. Both become
-a tuple of Call records. Source: Keras 3, keras/src/models/functional.py, get_config and deserialize_node.
+A Functional configuration lists layers with their inbound nodes (one per call); a Sequential one is a chain. Both
+become a tuple of Call records. Source: Keras 3, keras/src/models/functional.py, get_config and deserialize_node.
 """
 
 import reprlib
@@ -85,6 +85,8 @@ def read_topology(where: str, model: Mapping[str, object]) -> Topology:
     config = _object(where, model.get("config"), "config")
     name = _text(where, config.get("name", "model"), "name")
     rows = [_object(where, row, "a layer") for row in _array(where, config.get("layers"), "layers")]
+    inputs: tuple[str, ...]
+    outputs: tuple[Source, ...]
     if class_name == "Sequential":
         layers = _chain(where, rows, config)
         inputs, outputs = (layers[0].name,), ((layers[-1].name, 0),)
@@ -100,7 +102,9 @@ def _chain(where: str, rows: list[Mapping[str, object]], config: Mapping[str, ob
     if not rows or rows[0].get("class_name") != "InputLayer":
         shape = config.get("build_input_shape")
         if shape is None or not rows:
-            raise UnsupportedError(f"{where}: a Sequential model with its input's shape was wanted. Build it before saving.")
+            raise UnsupportedError(
+                f"{where}: a Sequential model with its input's shape was wanted. Build it before saving."
+            )
         rows = [{"class_name": "InputLayer", "config": {"name": "input_layer", "batch_shape": shape}}, *rows]
     names = [_layer_name(where, row) for row in rows]
     return _entries(where, rows, [(), *((((name, 0),),) for name in names[:-1])])
@@ -169,7 +173,9 @@ def _inbound(where: str, row: Mapping[str, object]) -> tuple[tuple[Source, ...],
         call = _object(where, node, "inbound_nodes")
         for name, value in _object(where, call.get("kwargs", {}), "kwargs").items():
             if value is not None and value is not False:
-                raise UnsupportedError(f"{where}: it is called with {name}={show(value)}; only tensors by position are read")
+                raise UnsupportedError(
+                    f"{where}: it is called with {name}={show(value)}; only tensors by position are read"
+                )
         calls.append(tuple(_tensors(where, call.get("args"))))
     return tuple(calls)
 
@@ -203,7 +209,11 @@ def _histories(where: str, value: object, what: str) -> list[Source]:
 
 
 def _history(where: str, row: object, what: str) -> Source:
-    if not (isinstance(row, list) and len(row) >= 3 and isinstance(row[0], str)) or row[2] != 0 or type(row[1]) is not int:
+    if (
+        not (isinstance(row, list) and len(row) >= 3 and isinstance(row[0], str))
+        or row[2] != 0
+        or type(row[1]) is not int
+    ):
         raise InputFileError(f"{where}: {what} of [layer, call, 0] was wanted; found {show(row)}")
     return row[0], row[1]
 

@@ -5,6 +5,7 @@ No writer imports Keras. A fused activation and a padding that is neither "same"
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
@@ -20,7 +21,7 @@ class LayerSpec:
         class_name: In keras.layers.
         config: Its constructor's arguments but the name.
         suffix: Behind the node's name; empty for the layer that bears it.
-        variables: Operand of the node -> shape of the variable in Keras, in Keras' order; the elements keep their order.
+        variables: Operand of the node -> its shape in Keras, in Keras' order; the elements keep theirs.
     """
 
     class_name: str
@@ -56,13 +57,13 @@ class NodeView:
         return UnsupportedError(f"{self.node.name}: {self.node.kind} for Keras: {wanted} was wanted; found {found}")
 
 
-Writer = Callable[[NodeView], tuple[LayerSpec, ...]]
+Writer = Callable[[NodeView, Any], tuple[LayerSpec, ...]]
+"""(node, its operator) -> layers, to be called one after the other."""
 
 
-def write_conv(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_conv(view: NodeView, op: ops.Conv) -> tuple[LayerSpec, ...]:
     """Write Conv as Conv1D..3D, or DepthwiseConv1D..2D with one group per channel."""
-    op, kernel = view.node.op, view.operand_shape("kernel") or ()
-    assert isinstance(op, ops.Conv)
+    kernel = view.operand_shape("kernel") or ()
     rank = len(op.stride)
     if max(op.stride) > 1 and max(op.dilation) > 1:
         raise view.refuse("stride 1 or dilation 1", f"stride {op.stride} and dilation {op.dilation}")
@@ -99,17 +100,18 @@ def _zero_padding(padding: Padding, *, suffix: str = "") -> LayerSpec:
     return LayerSpec(class_name=f"ZeroPadding{len(padding)}D", config={"padding": amount}, suffix=suffix)
 
 
-def write_dense(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_dense(view: NodeView, op: ops.Dense) -> tuple[LayerSpec, ...]:
     """Write Dense."""
     kernel, bias = view.operand_shape("kernel") or (), view.operand_shape("bias")
     variables = {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
-    return (LayerSpec(class_name="Dense", config={"units": kernel[-1], "use_bias": bias is not None}, variables=variables),)
+    return (
+        LayerSpec(class_name="Dense", config={"units": kernel[-1], "use_bias": bias is not None}, variables=variables),
+    )
 
 
-def write_batch_norm(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_batch_norm(view: NodeView, op: ops.BatchNorm) -> tuple[LayerSpec, ...]:
     """Write BatchNorm."""
-    op, shape = view.node.op, view.operand_shape("gamma") or ()
-    assert isinstance(op, ops.BatchNorm)
+    shape = view.operand_shape("gamma") or ()
     config = {"epsilon": op.epsilon, "momentum": op.momentum}
     variables = dict.fromkeys(("gamma", "beta", "mean", "variance"), shape)
     return (LayerSpec(class_name="BatchNormalization", config=config, variables=variables),)
@@ -118,9 +120,7 @@ def write_batch_norm(view: NodeView) -> tuple[LayerSpec, ...]:
 def write_pool(class_name: str) -> Writer:
     """Return the writer of MaxPool or AveragePool, whose padding Keras cannot state in numbers."""
 
-    def write(view: NodeView) -> tuple[LayerSpec, ...]:
-        op = view.node.op
-        assert isinstance(op, ops.MaxPool | ops.AveragePool)
+    def write(view: NodeView, op: ops.MaxPool | ops.AveragePool) -> tuple[LayerSpec, ...]:
         rank = len(op.kernel_size)
         before, padding = _padding(view, op.padding, op.kernel_size, op.stride, (1,) * rank)
         if before:
@@ -131,19 +131,16 @@ def write_pool(class_name: str) -> Writer:
     return write
 
 
-def write_mean(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_mean(view: NodeView, op: ops.Mean) -> tuple[LayerSpec, ...]:
     """Write a Mean over all spatial axes as GlobalAveragePooling1D..3D."""
-    op, rank = view.node.op, len(view.shape) - 2
-    assert isinstance(op, ops.Mean)
+    rank = len(view.shape) - 2
     if sorted(op.axes) != list(range(1, rank + 1)) or not 1 <= rank <= 3:
         raise view.refuse("a mean over all spatial axes", f"axes {op.axes} of {len(view.shape)}")
     return (LayerSpec(class_name=f"GlobalAveragePooling{rank}D", config={"keepdims": op.keep_dims}),)
 
 
-def write_clip(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_clip(view: NodeView, op: ops.Clip) -> tuple[LayerSpec, ...]:
     """Write a Clip that starts at 0 as ReLU with max_value."""
-    op = view.node.op
-    assert isinstance(op, ops.Clip)
     if op.minimum != 0:
         raise view.refuse("minimum=0", f"minimum={op.minimum}")
     return (LayerSpec(class_name="ReLU", config={"max_value": op.maximum}),)
@@ -152,7 +149,7 @@ def write_clip(view: NodeView) -> tuple[LayerSpec, ...]:
 def write_elementwise(class_name: str) -> Writer:
     """Return the writer of Add, Subtract or Multiply."""
 
-    def write(view: NodeView) -> tuple[LayerSpec, ...]:
+    def write(view: NodeView, op: ops.Op) -> tuple[LayerSpec, ...]:
         ranks = {len(shape) for shape in view.graph.shapes(view.node.inputs)}
         if len(ranks) > 1:
             raise view.refuse("inputs of one rank", f"ranks {sorted(ranks)}")
@@ -161,19 +158,15 @@ def write_elementwise(class_name: str) -> Writer:
     return write
 
 
-def write_concat(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_concat(view: NodeView, op: ops.Concat) -> tuple[LayerSpec, ...]:
     """Write Concat."""
-    op = view.node.op
-    assert isinstance(op, ops.Concat)
     if op.axis == 0:
         raise view.refuse("an axis behind the batch", "axis=0")
     return (LayerSpec(class_name="Concatenate", config={"axis": op.axis}),)
 
 
-def write_pad(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_pad(view: NodeView, op: ops.Pad) -> tuple[LayerSpec, ...]:
     """Write a Pad with zeros in space as ZeroPadding1D..3D."""
-    op = view.node.op
-    assert isinstance(op, ops.Pad)
     spatial = op.padding[1:-1]
     if op.value != 0 or any((*op.padding[0], *op.padding[-1])) or not 1 <= len(spatial) <= 3:
         raise view.refuse("zeros around 1 to 3 spatial axes", f"value={op.value}, padding={op.padding}")
@@ -182,10 +175,9 @@ def write_pad(view: NodeView) -> tuple[LayerSpec, ...]:
     return (_zero_padding(spatial),)
 
 
-def write_reshape(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_reshape(view: NodeView, op: ops.Reshape) -> tuple[LayerSpec, ...]:
     """Write Reshape, as Flatten where it is one."""
-    op, source = view.node.op, view.shape
-    assert isinstance(op, ops.Reshape)
+    source = view.shape
     if op.shape[0] not in (None, source[0]):
         raise view.refuse("a first axis that stays the batch", f"{source} to {op.shape}")
     if len(op.shape) == 2 and len(source) > 2:
@@ -193,22 +185,18 @@ def write_reshape(view: NodeView) -> tuple[LayerSpec, ...]:
     return (LayerSpec(class_name="Reshape", config={"target_shape": op.shape[1:]}),)
 
 
-def write_transpose(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_transpose(view: NodeView, op: ops.Transpose) -> tuple[LayerSpec, ...]:
     """Write Transpose as Permute."""
-    op = view.node.op
-    assert isinstance(op, ops.Transpose)
     if op.permutation[0] != 0:
         raise view.refuse("a permutation that leaves the batch first", op.permutation)
     return (LayerSpec(class_name="Permute", config={"dims": op.permutation[1:]}),)
 
 
-def write_dropout(view: NodeView) -> tuple[LayerSpec, ...]:
+def write_dropout(view: NodeView, op: ops.Dropout) -> tuple[LayerSpec, ...]:
     """Write Dropout."""
-    op = view.node.op
-    assert isinstance(op, ops.Dropout)
     return (LayerSpec(class_name="Dropout", config={"rate": op.rate}),)
 
 
-def write_as(class_name: str, **config: object) -> Writer:
+def write_as(class_name: str, config: Mapping[str, object] | None = None) -> Writer:
     """Return the writer of an operator that is one layer with fixed arguments."""
-    return lambda view: (LayerSpec(class_name=class_name, config=config),)
+    return lambda view, op: (LayerSpec(class_name=class_name, config=config or {}),)

@@ -7,6 +7,7 @@ Source: onnx/onnx, docs/Operators.md and docs/Versioning.md.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,13 @@ class _Emitter(ChannelsFirstEmitter[str]):
         super().__init__(graph)
         self._helper = require("onnx.helper", purpose="writing .onnx files")
         self._from_array = require("onnx.numpy_helper", purpose="writing .onnx files").from_array
-        self._types = require("onnx", purpose="writing .onnx files").TensorProto
         self.nodes: list[Any] = []
-        self._initializers: dict[str, Any] = {}
-        self._values = set(self.graph.tensors) | {port.name for port in (*graph.inputs, *graph.outputs)}
-        self._outputs = {
-            port.tensor: port.name for port in graph.outputs if self.graph.tensors[port.tensor].data is None
-        }
+        self._initializers: dict[str, Array] = {}
+        self._constants: dict[tuple[str, str, Shape, bytes], str] = {}
+        self._taken = {port.name for port in (*graph.inputs, *graph.outputs)}
+        self._shown: set[str] = set()
         for port in graph.inputs:
             self.bind(port.tensor, port.name)
-            self._outputs.pop(port.tensor, None)
 
     def node(self, kind: str, inputs: Sequence[str | None], name: str, output: str, **attributes: Any) -> str:
         """Add a NodeProto and return its output."""
@@ -101,39 +99,41 @@ class _Emitter(ChannelsFirstEmitter[str]):
         """Add an elementwise activation."""
         if isinstance(op, ops.ReLU6 | ops.Clip):
             limits = (0.0, 6.0) if isinstance(op, ops.ReLU6) else (op.minimum, op.maximum)
-            return self.node("Clip", [source, *(self._scalar(limit) for limit in limits)], name, output)
+            return self.node("Clip", [source, *(self.scalar(limit) for limit in limits)], name, output)
         return self.node(ACTIVATIONS[type(op)], [source], name, output)
 
     def value_name(self, tensor: str) -> str:
-        """Return the port's name where the stored tensor is what an output port shows, else the tensor's own."""
-        port = next((port for port in self.graph.outputs if port.tensor == tensor), None)
-        shown = port is not None and tensor in self._outputs and self.port_is_first(port) == (tensor in self.first)
-        return self._outputs[tensor] if shown else tensor
+        """Return the name of a value that is about to hold a tensor: the output port's that shows it, else its own."""
+        for port in self.graph.outputs:
+            is_shown_as_stored = port.tensor == tensor and self.port_is_first(port) == (tensor in self.first)
+            if is_shown_as_stored and port.name not in self._shown:
+                self._shown.add(port.name)
+                return port.name
+        return self.free(tensor)
 
     def free(self, name: str) -> str:
         """Return a value name that nothing has yet."""
-        while name in self._values:
+        while name in self._taken:
             name += "_"
-        self._values.add(name)
+        self._taken.add(name)
         return name
 
     def emit_constant(self, name: str, data: Array, dtype: str) -> str:
-        """Add an initializer, and a Cast where it is stored narrower than it computes."""
-        known = self._initializers.get(name)
-        if known is not None and (known.shape != data.shape or known.tobytes() != data.tobytes()):
-            name = self.free(f"{name}/turned")
-        cast = f"{name}/{dtype}"
-        if name not in self._initializers:
-            self._initializers[name] = data
+        """Add an initializer (once), and a Cast where it is stored narrower than it computes."""
+        key = (name, dtype, data.shape, sha256(data.data).digest())
+        if key not in self._constants:
+            stored = self._constants[key] = self.free(name)
+            self._initializers[stored] = data
             if str(data.dtype) != dtype:
-                self.node("Cast", [name], cast, cast, to=self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-        return name if str(data.dtype) == dtype else cast
+                to = self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+                wide = self.free(f"{stored}/{dtype}")
+                self._constants[key] = self.node("Cast", [stored], wide, wide, to=to)
+        return self._constants[key]
 
     def emit_transpose(self, source: str, permutation: Sequence[int], tensor: str, name: str) -> str:
         """Add a Transpose."""
-        return self.node(
-            "Transpose", [source], name, self.free(name) if name != tensor else self.value_name(name), perm=permutation
-        )
+        output = self.value_name(tensor) if name == tensor else self.free(name)
+        return self.node("Transpose", [source], name, output, perm=permutation)
 
     def integers(self, name: str, values: Sequence[int]) -> str:
         """Add an int64 initializer."""
@@ -169,12 +169,14 @@ class _Emitter(ChannelsFirstEmitter[str]):
         kind = self._helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
         return self._helper.make_tensor_value_info(port.name, kind, [BATCH if n is None else n for n in shape])
 
-    def _scalar(self, value: float) -> str:
+    def scalar(self, value: float) -> str:
+        """Add a float32 scalar."""
         return self.emit_constant(f"scalar_{value:g}", np.float32(value).reshape(()), "float32")
 
 
 def _conv(e: Any, node: Node) -> str:
-    op, kernel = node.op, e.graph.tensors[node.inputs[1]].shape
+    op: Any = node.op
+    kernel = e.graph.tensors[node.inputs[1]].shape
     return str(
         e.layer(
             node,
@@ -201,7 +203,7 @@ def _dense(e: Any, node: Node) -> str:
 
 def _pool(kind: str) -> Callable[[Any, Node], str]:
     def emit(e: Any, node: Node) -> str:
-        op = node.op
+        op: Any = node.op
         return str(
             e.layer(node, kind, [e.image(node)], kernel_shape=op.kernel_size, strides=op.stride, pads=pads(op.padding))
         )
@@ -210,12 +212,9 @@ def _pool(kind: str) -> Callable[[Any, Node], str]:
 
 
 def _mean(e: Any, node: Node) -> str:
-    source = node.inputs[0]
-    if not node.op.keep_dims and len(e.graph.tensors[node.output].shape) > 2:
-        return str(e.layer(node, "ReduceMean", [e.plain(node)], axes=node.op.axes, keepdims=0))
-    axes = sorted(e.axis(source, axis) for axis in node.op.axes)
-    x = e.get(source, first=source in e.first)
-    return str(e.layer(node, "ReduceMean", [x], axes=axes, keepdims=int(node.op.keep_dims)))
+    op: Any = node.op
+    x, axes = e.reduced(node, op.axes, keep_dims=op.keep_dims)
+    return str(e.layer(node, "ReduceMean", [x], axes=axes, keepdims=int(op.keep_dims)))
 
 
 def _elementwise(kind: str) -> Callable[[Any, Node], str]:
@@ -232,9 +231,10 @@ def _softmax(e: Any, node: Node) -> str:
 
 
 def _pad(e: Any, node: Node) -> str:
-    pairs = e.by_axis(node.output, node.op.padding)
+    op: Any = node.op
+    pairs = e.by_axis(node.output, op.padding)
     amounts = e.integers(f"{node.name}/padding", pads(pairs))
-    return str(e.layer(node, "Pad", [e.operands(node)[0], amounts, e._scalar(node.op.value)], mode="constant"))
+    return str(e.layer(node, "Pad", [e.operands(node)[0], amounts, e.scalar(op.value)], mode="constant"))
 
 
 def _reshape(e: Any, node: Node) -> str:
@@ -244,7 +244,8 @@ def _reshape(e: Any, node: Node) -> str:
 
 
 def _concat(e: Any, node: Node) -> str:
-    return str(e.layer(node, "Concat", e.operands(node), axis=e.axis(node.output, node.op.axis)))
+    op: Any = node.op
+    return str(e.layer(node, "Concat", e.operands(node), axis=e.axis(node.output, op.axis)))
 
 
 def pads(padding: Padding) -> list[int]:

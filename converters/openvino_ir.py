@@ -73,7 +73,7 @@ class _Emitter(ChannelsFirstEmitter[Value]):
 
     def add(
         self, kind: str, name: str, inputs: Sequence[Value], like: tuple[str, Shape], *,
-        layout: str = "", is_decompression: bool = False, **data: object,
+        layout: str = "", is_decompression: bool = False, **data: Any,
     ) -> Value:  # fmt: skip
         """Add a layer and return its output, whose element type and stored shape are `like`."""
         output = Value(len(self.layers), len(inputs), *like)
@@ -85,7 +85,7 @@ class _Emitter(ChannelsFirstEmitter[Value]):
         )  # fmt: skip
         return output
 
-    def layer(self, node: Node, kind: str, inputs: Sequence[Value], bias: Value | None = None, **data: object) -> Value:
+    def layer(self, node: Node, kind: str, inputs: Sequence[Value], bias: Value | None = None, **data: Any) -> Value:
         """Add a node's layer and, behind it, its bias and its fused activation."""
         like, activation = self.stored(node.output), getattr(node.op, "activation", None)
         value = self.add(kind, node.name, inputs, like, **data)
@@ -122,7 +122,7 @@ class _Emitter(ChannelsFirstEmitter[Value]):
         stored, offset = element(name, str(data.dtype)), self.weights.add(data)
         key = (name, stored, offset, data.shape)
         if key not in self._constants:
-            place = {"element_type": stored, "shape": data.shape, "offset": offset, "size": data.nbytes}
+            place: dict[str, Any] = {"element_type": stored, "shape": data.shape, "offset": offset, "size": data.nbytes}
             value = self.add("Const", self.free(name), [], (stored, data.shape), **place)
             self._constants[key] = value if str(data.dtype) == dtype else self._widened(name, value, dtype)
         return self._constants[key]
@@ -169,14 +169,15 @@ class _Emitter(ChannelsFirstEmitter[Value]):
 
 
 def _conv(e: _Emitter, node: Node) -> Value:
-    op, shape = node.op, e.graph.tensors[node.inputs[1]].shape
+    op: Any = node.op
+    rank = len(op.stride)
 
     def grouped(data: Array) -> Array:
         kernel = kernel_first(data)
         return kernel if op.groups == 1 else kernel.reshape(op.groups, -1, *kernel.shape[1:])
 
-    kernel = e.constant(node, "kernel", grouped)
-    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * (len(shape) - 2)))
+    kernel: Any = e.constant(node, "kernel", grouped)
+    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * rank))
     return e.layer(
         node, "Convolution" if op.groups == 1 else "GroupConvolution", [e.image(node), kernel], bias,
         strides=op.stride, dilations=op.dilation, **pads(op.padding), auto_pad="explicit",
@@ -184,13 +185,15 @@ def _conv(e: _Emitter, node: Node) -> Value:
 
 
 def _dense(e: _Emitter, node: Node) -> Value:
-    operands = [e.plain(node), e.constant(node, "kernel")]
-    return e.layer(node, "MatMul", operands, e.constant(node, "bias"), transpose_a=False, transpose_b=False)
+    is_turned = e.graph.constant(node, "kernel") is not None
+    kernel: Any = e.constant(node, "kernel", np.transpose if is_turned else None)
+    operands, bias = [e.plain(node), kernel], e.constant(node, "bias")
+    return e.layer(node, "MatMul", operands, bias, transpose_a=False, transpose_b=is_turned)
 
 
-def _pool(kind: str, **data: object) -> Callable[[_Emitter, Node], Value]:
+def _pool(kind: str, **data: Any) -> Callable[[_Emitter, Node], Value]:
     def emit(e: _Emitter, node: Node) -> Value:
-        op = node.op
+        op: Any = node.op
         return e.layer(
             node, kind, [e.image(node)], kernel=op.kernel_size, strides=op.stride, **pads(op.padding), **data,
             rounding_type="floor", auto_pad="explicit",
@@ -200,7 +203,7 @@ def _pool(kind: str, **data: object) -> Callable[[_Emitter, Node], Value]:
 
 
 def _mean(e: _Emitter, node: Node) -> Value:
-    op = node.op
+    op: Any = node.op
     source, axes = e.reduced(node, op.axes, keep_dims=op.keep_dims)
     return e.layer(node, "ReduceMean", [source, e.integers(f"{node.name}/axes", axes)], keep_dims=op.keep_dims)
 
@@ -218,11 +221,12 @@ def _softmax(e: _Emitter, node: Node) -> Value:
 
 
 def _pad(e: _Emitter, node: Node) -> Value:
-    pairs = e.by_axis(node.output, node.op.padding)
+    op: Any = node.op
+    pairs: Any = e.by_axis(node.output, op.padding)
     before = e.integers(f"{node.name}/before", [pair[0] for pair in pairs])
     after = e.integers(f"{node.name}/after", [pair[1] for pair in pairs])
     dtype = e.graph.tensors[node.output].dtype
-    value = e.emit_constant(f"{node.name}/value", np.asarray(node.op.value, dtype), dtype)
+    value = e.emit_constant(f"{node.name}/value", np.asarray(op.value, dtype), dtype)
     return e.layer(node, "Pad", [e.operands(node)[0], before, after, value], pad_mode="constant")
 
 
@@ -233,15 +237,16 @@ def _reshape(e: _Emitter, node: Node) -> Value:
 
 
 def _concat(e: _Emitter, node: Node) -> Value:
-    return e.layer(node, "Concat", e.operands(node), axis=e.axis(node.output, node.op.axis))
+    op: Any = node.op
+    return e.layer(node, "Concat", e.operands(node), axis=e.axis(node.output, op.axis))
 
 
-def pads(padding: Padding) -> dict[str, tuple[int, ...]]:
+def pads(padding: Padding) -> dict[str, Any]:
     """Return spatial padding as a window layer states it."""
     return {"pads_begin": tuple(before for before, _ in padding), "pads_end": tuple(after for _, after in padding)}
 
 
-ACTIVATIONS: dict[type[ops.Op], tuple[str, Callable[[Any], dict[str, float]]]] = {
+ACTIVATIONS: dict[type[ops.Op], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     ops.ReLU: ("ReLU", lambda op: {}),
     ops.ReLU6: ("Clamp", lambda op: {"min": 0.0, "max": 6.0}),
     ops.Clip: ("Clamp", lambda op: {"min": float(op.minimum), "max": float(op.maximum)}),

@@ -21,7 +21,7 @@ def emit(data: dict[str, Any], show: Callable[[Console], None], *, as_json: bool
     if as_json:
         click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2))
         return
-    show(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False))
+    show(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False))
 
 
 def message(text: str) -> None:

@@ -257,6 +257,9 @@ class Pad(Op):
     padding: Padding
     value: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_not_negative(self.padding)
+
     def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         """Return the padded shape."""
         (shape,) = shapes
@@ -354,6 +357,10 @@ def _check_window(padding: Padding, positive: Mapping[str, tuple[int, ...]]) -> 
             raise ShapeError(f"{name} and padding must name the same 1 to 3 dimensions; got {values} and {padding}")
         if min(values) < 1:
             raise ShapeError(f"{name} must be at least 1; got {values}")
+    _check_not_negative(padding)
+
+
+def _check_not_negative(padding: Padding) -> None:
     if any(number < 0 for pair in padding for number in pair):
         raise ShapeError(f"padding must not be negative; got {padding}")
 

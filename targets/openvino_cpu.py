@@ -37,7 +37,7 @@ class OpenvinoCpu:
             return Status(state="missing", detail="openvino is not installed", remedy=str(error).rpartition("Run: ")[2])
         except (ImportError, OSError, RuntimeError) as error:
             return Status(state="unusable", detail=reason(error), remedy="reinstall openvino")
-        return Status(state="available", detail=f"openvino {runtime.__version__}, {processor.strip()}")
+        return Status(state="available", detail=f"{version(runtime)}, {processor.strip()}")
 
     def open(self, path: Path, options: SessionOptions) -> Session:
         """Load an .xml file and the .bin beside it. See interfaces.Target."""
@@ -55,7 +55,7 @@ class OpenvinoCpu:
         except RuntimeError as error:
             raise InputFileError(f"{path}: OpenVINO refuses it: {reason(error)}") from None
         facts = Facts(
-            runtime=f"openvino {runtime.__version__}", threads=compiled.get_property("INFERENCE_NUM_THREADS"),
+            runtime=version(runtime), threads=compiled.get_property("INFERENCE_NUM_THREADS"),
             precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
         )  # fmt: skip
         return _OpenvinoSession(runtime, compiled, facts)
@@ -79,16 +79,23 @@ class _OpenvinoSession:
         return dict(zip(self._outputs, found.to_tuple(), strict=True))
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """Set the inputs on a request of their own; the invocation is its infer alone, outputs left where they are."""
+        """Copy the inputs into a request of their own; the invocation is its infer alone, outputs not copied.
+
+        The tensors belong to the runtime: one that shared NumPy's memory would not keep it alive.
+        """
         request = self._compiled.create_infer_request()
         for name, values in inputs.items():
-            tensor = self._runtime.Tensor(np.ascontiguousarray(values), shared_memory=True)
-            request.set_tensor(self._inputs[name], tensor)
+            request.set_tensor(self._inputs[name], self._runtime.Tensor(np.ascontiguousarray(values)))
         return partial(request.infer, share_outputs=True)
 
     def close(self) -> None:
         """Free the network."""
         self._request = self._compiled = None
+
+
+def version(runtime: Any) -> str:
+    """Return name and release, without the build's number."""
+    return f"openvino {runtime.__version__.partition('-')[0]}"
 
 
 def port_name(port: Any) -> str:

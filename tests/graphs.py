@@ -53,6 +53,11 @@ def residual_after_flatten(b: GraphBuilder, x: str) -> str:
     return b.node("y", ops.Reshape(shape=(None, ops.elements(b.shape(x)[1:]))), x)
 
 
+def name_clash(b: GraphBuilder, x: str) -> str:
+    """An inner tensor with the output port's name."""
+    return b.node("y", ops.ReLU(), b.node("result", ops.Tanh(), x))
+
+
 def squeeze_excite(b: GraphBuilder, x: str) -> str:
     pooled = b.node("pool", ops.Mean(axes=(1, 2), keep_dims=True), x)
     gate = b.node("gate", ops.Sigmoid(), b.conv(pooled, "squeeze", 4, kernel_size=1, use_bias=True))
@@ -86,6 +91,8 @@ GRAPHS: dict[str, Graph] = {
     ),
     "mean": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(1, 2)), x)),
     "mean_keep_dims": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(1, 2), keep_dims=True), x)),
+    "mean_of_height": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(1,)), x)),
+    "mean_of_batch_and_width": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(0, 2)), x), (2, 9, 8, 4)),
     "mean_of_channels": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(3,)), x)),
     "add": image_graph(lambda b, x: b.node("y", ops.Add(), x, x)),
     "add_channels": image_graph(binary(ops.Add(), (4,))),
@@ -108,6 +115,7 @@ GRAPHS: dict[str, Graph] = {
     "transpose": image_graph(lambda b, x: b.node("y", ops.Transpose(permutation=(0, 2, 1, 3)), x)),
     "transpose_to_channels_first": image_graph(lambda b, x: b.node("y", ops.Transpose(permutation=(0, 3, 1, 2)), x)),
     "concat": image_graph(lambda b, x: b.node("y", ops.Concat(axis=3), x, b.node("r", ops.ReLU(), x), x)),
+    "name_clash": image_graph(name_clash),
     "concat_height": image_graph(lambda b, x: b.node("y", ops.Concat(axis=1), x, x)),
 }
 """Name -> Graph with the ports "image" and "result"."""

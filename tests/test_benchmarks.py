@@ -18,22 +18,26 @@ from edgecnn.benchmarks import statistics as statistics_module
 from edgecnn.benchmarks.bench import BenchOptions, bench, feed, to_data
 from edgecnn.benchmarks.cautions import NEXT_STEP, CautionKind, environment_cautions, sample_cautions
 from edgecnn.benchmarks.environment import Environment, read_environment, show_environment
-from edgecnn.benchmarks.keras_export import Comparison, compare_exports
+from edgecnn.benchmarks.keras_export import Comparison, compare, compare_exports
 from edgecnn.benchmarks.latency import Plan, measure
 from edgecnn.benchmarks.statistics import (
     Interval,
     median,
     median_interval,
     minimum_samples,
+    nested_ratio,
     paired_ratio,
     percentile,
     rank_correlation,
 )
 
+from edgecnn import cli, registry
 from edgecnn.contract import Contract
 from edgecnn.errors import CheckFailedError, MissingError, UsageError
 from edgecnn.graph import Array
 from edgecnn.interfaces import Facts, SessionOptions
+from edgecnn.models.build import build
+from edgecnn.passes.deploy import deploy
 from edgecnn.shapes import Shape
 from edgecnn.vision.photographs import Images
 
@@ -92,8 +96,22 @@ def test_paired_ratio_cancels_what_a_round_shares() -> None:
 def test_intervals_need_six_rounds_and_pairs_the_same_ones() -> None:
     assert paired_ratio(np.full((5, 3), 2.0), np.ones((5, 3)), seed=0) == Interval(point=2.0, low=None, high=None)
     assert paired_ratio(np.full((6, 3), 2.0), np.ones((6, 3)), seed=0).low == 2.0
-    with pytest.raises(UsageError, match="same rounds were wanted; got 6 and 5"):
+    with pytest.raises(UsageError, match=r"same number of rounds was wanted everywhere; got \[5, 6\]"):
         paired_ratio(np.ones((6, 1)), np.ones((5, 1)), seed=0)
+
+
+def test_nested_ratio_has_the_luck_of_an_opening_in_its_interval() -> None:
+    generator = np.random.default_rng(3)
+    hits = wide = 0
+    for seed in range(100):
+        luck = generator.normal(1, 0.01, 8)
+        openings = [(1.02 * each * generator.normal(1, 0.002, (6, 3)), np.ones((6, 3))) for each in luck]
+        found = nested_ratio(openings, seed=seed)
+        hits += found.low <= 1.02 <= found.high
+        one = paired_ratio(*openings[0], seed=seed)
+        wide += one.low <= 1.02 <= one.high
+    assert hits >= 85
+    assert wide <= 50
 
 
 def test_rank_correlation_shares_ranks_among_ties() -> None:
@@ -124,6 +142,10 @@ class Machine:
             self.now_ns += int(time_ns(next(runs)))
 
         return invoke
+
+
+def constant(time_ns: int) -> Callable[[int], float]:
+    return lambda run: time_ns
 
 
 MS = 1_000_000
@@ -164,7 +186,7 @@ def test_turns_are_interleaved_and_in_random_order() -> None:
 def test_turns_take_similar_time_whatever_an_artifact_takes() -> None:
     machine = Machine()
     times = {"slow": 100 * MS, "even": 1 * MS, "fast": 1_000}
-    invocations = {name: machine.invocation(name, lambda run, t=t: t) for name, t in times.items()}
+    invocations = {name: machine.invocation(name, constant(t)) for name, t in times.items()}
     found = measure(invocations, Plan(rounds=2, slice_s=0.03), clock=machine.clock)
     assert {name: each.samples_s.shape[1] for name, each in found.items()} == {"slow": 3, "even": 30, "fast": 1000}
 
@@ -226,9 +248,14 @@ def test_a_plan_that_measures_nothing_is_refused(wrong: dict[str, float]) -> Non
 # --- cautions and environment ----------------------------------------------------------------------------------------
 
 MACHINE = Environment(
-    cpu="Test CPU", instruction_sets=("avx2",), cores=2, governor="performance", load_average=0.5, system="Linux",
+    cpu="Test CPU",
+    instruction_sets=("avx2",),
+    cores=2,
+    governor="performance",
+    load_average=0.5,
+    system="Linux",
     python="3.11",
-)  # fmt: skip
+)
 
 
 def kinds_of(samples: Array, *, is_steady: bool = True, timer_s: float = 0.0) -> list[CautionKind]:
@@ -349,7 +376,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Enter:
 
 
 @pytest.fixture
-def artifact(tmp_path) -> Path:
+def artifact(tmp_path: Path) -> Path:
     path = tmp_path / "lenet5.fake"
     path.write_bytes(b"")
     return path
@@ -448,13 +475,14 @@ def test_bench_compares_with_the_first_even_itself_and_gives_json(room: Enter, a
 )
 def test_the_budget_asks_for_interval_and_point(interval: Interval, within: bool) -> None:
     facts = Facts(runtime="fake", threads=1, precision="float32")
-    each = Comparison(format="onnx", facts=facts, snr_db=120.0, ours=None, keras=None, ratio=interval)
+    each = Comparison(format="onnx", facts=facts, snr_db=120.0, ours=(), keras=(), ratio=interval)
     assert each.is_within_budget is within
 
 
 def test_too_few_rounds_are_refused_before_anything_is_built() -> None:
+    graph = build("lenet5", values=False)
     with pytest.raises(UsageError, match="at least 6 rounds were wanted for an interval; got 5"):
-        compare_exports(None, np.zeros((1, 2, 2, 3)), Plan(rounds=5), formats=("onnx",))
+        compare_exports(graph, np.zeros((1, 32, 32, 1)), Plan(rounds=5), formats=("onnx",), openings=1)
 
 
 def test_times_of_artifacts_that_disagree_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,5 +493,61 @@ def test_times_of_artifacts_that_disagree_are_not_compared(monkeypatch: pytest.M
 
     monkeypatch.setattr(keras_export.registry, "load", lambda room, name: Target())
     images = np.random.default_rng(0).normal(size=(16, 2, 2, 3)).astype(np.float32)
+    pair: keras_export.Pair = {"ours": (Path("ours.x"), "NHWC"), "keras": (Path("keras.x"), "NHWC")}
     with pytest.raises(CheckFailedError, match=r"onnx: an SNR of 80 dB .* was wanted; got -6.0 dB"):
-        keras_export._compare("onnx", (Path("ours.x"), "NHWC"), (Path("keras.x"), "NHWC"), images, QUICK, None)
+        compare("onnx", pair, images, QUICK, openings=1)
+
+
+# --- the command, with real runtimes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("bench")
+    graph = deploy(build("lenet5")).graph
+    paths = []
+    for name in ("tflite", "onnx", "openvino"):
+        writer = registry.load("converters", name)
+        paths.append(folder / f"lenet5{writer.suffix}")
+        writer.write(graph, paths[-1])
+    return [str(path) for path in paths]
+
+
+def edgecnn(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return int(ended.value.code or 0)
+
+
+def test_command_measures_every_runtime(artifacts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert edgecnn("bench", *artifacts, "--model", "lenet5", "--rounds", "6", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema_version"] == 1
+    found = data["artifacts"]
+    assert [row["artifact"] for row in found] == artifacts
+    assert [row["target"] for row in found] == ["litert_cpu", "onnxruntime_cpu", "openvino_cpu"]
+    for row in found:
+        assert (row["macs"], row["threads"], row["precision"], row["batch"]) == (416_520, 1, "float32", 1)
+        assert "photographs" in row["fed"]
+        assert row["p10_s"] <= row["median_s"] <= row["p90_s"]
+        assert row["macs_per_s"] == pytest.approx(416_520 / row["median_s"])
+        assert 1e-6 < row["median_s"] < 0.1
+
+
+def test_command_prints_a_table_that_is_not_cut(artifacts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert edgecnn("bench", artifacts[0], "--rounds", "6", "--threads", "2") == 0
+    printed = capsys.readouterr().out
+    assert "Measured here: one invocation with 1 image, 6 rounds" in printed
+    (row,) = (line.split() for line in printed.splitlines() if line.startswith("lenet5.tflite"))
+    assert row[1:4] == ["litert_cpu", "2", "float32"]
+    assert row[7:9] == ["unknown", "unknown"]
+    assert row[9:] == ["1.000", "[1.000,", "1.000]"]
+
+
+def test_command_refuses_what_it_cannot_measure(artifacts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert edgecnn("bench", "nothing.tflite") == 4
+    assert edgecnn("bench", artifacts[0], "--target", "openvino_cpu") == 2
+    assert edgecnn("bench", artifacts[0], "--model", "mobilenet_v2") == 2
+    errors = capsys.readouterr().err
+    assert "nothing.tflite: a file was wanted; there is none." in errors
+    assert "--model: an input Nx224x224x3 was wanted" in errors

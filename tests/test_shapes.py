@@ -6,15 +6,7 @@ from hypothesis import strategies as st
 
 from edgecnn.errors import ShapeError
 from edgecnn.ops import AveragePool, Concat, Conv, Dense, Mean, Op, Pad, Reshape, Transpose
-from edgecnn.shapes import (
-    Shape,
-    broadcast_shapes,
-    check_shape,
-    explicit_padding,
-    output_size,
-    same_padding,
-    show_shape,
-)
+from edgecnn.shapes import Shape, broadcast_shapes, check_shape, explicit_padding, output_size, same_padding, show_shape
 
 sizes = st.integers(1, 40)
 kernels = st.integers(1, 7)
@@ -127,16 +119,18 @@ def conv(**changes: object) -> Conv:
         ({"stride": (1, 0)}, "stride must be at least 1; got (1, 0)"),
         ({"dilation": (0, 1)}, "dilation must be at least 1; got (0, 1)"),
         ({"padding": ((0, 0), (0, -1))}, "padding must not be negative; got ((0, 0), (0, -1))"),
-        (
-            {"stride": (1,)},
-            "stride and padding must name the same 1 to 3 dimensions; got (1,) and ((0, 0), (0, 0))",
-        ),
+        ({"stride": (1,)}, "stride and padding must name the same 1 to 3 dimensions; got (1,) and ((0, 0), (0, 0))"),
     ],
 )
 def test_a_convolution_with_contradicting_attributes_cannot_be_made(changes: dict[str, object], text: str) -> None:
     with pytest.raises(ShapeError) as caught:
         conv(**changes)
     assert str(caught.value) == text
+
+
+def test_padding_that_crops_cannot_be_made() -> None:
+    with pytest.raises(ShapeError, match=r"^padding must not be negative; got \(\(0, 0\), \(-1, 0\)\)$"):
+        Pad(padding=((0, 0), (-1, 0)))
 
 
 def test_a_pool_whose_window_could_lie_in_the_padding_cannot_be_made() -> None:
@@ -152,11 +146,7 @@ def test_a_pool_whose_window_could_lie_in_the_padding_cannot_be_made() -> None:
             [(None, 8, 3), (3, 3, 3, 4)],
             "a 2-D convolution takes an input and a kernel of rank 4; got Nx8x3 and 3x3x3x4",
         ),
-        (
-            conv(groups=4),
-            [(1, 8, 8, 30), (3, 3, 7, 4)],
-            "groups must divide in_channels; got in_channels=30, groups=4",
-        ),
+        (conv(groups=4), [(1, 8, 8, 30), (3, 3, 7, 4)], "groups must divide in_channels; got in_channels=30, groups=4"),
         (conv(groups=2), [(1, 8, 8, 4), (3, 3, 2, 3)], "groups must divide out_channels; got out_channels=3, groups=2"),
         (conv(), [(1, 8, 8, 4), (3, 3, 3, 5)], "kernel must have shape 3x3x4x5; got 3x3x3x5"),
         (conv(), [(1, 8, 8, 4), (3, 3, 4, 5), (4,)], "bias must have shape 5; got 4"),

@@ -19,8 +19,6 @@ def check(editor: GraphEditor, node: Node) -> str | None:
         return "it pads with another value than zero"
     if any((*op.padding[0], *op.padding[-1])):
         return "it pads the batch or the channels"
-    if any(before < 0 or after < 0 for before, after in op.padding):
-        return "it crops"
     if node.output in editor.outputs:
         return "its output is a graph output"
     others = [taker.name for taker in editor.consumers(node.output) if not _pads_only_its_image(taker, node.output)]

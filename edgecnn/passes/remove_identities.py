@@ -1,4 +1,4 @@
-"""Remove what changes nothing outside training: Dropout, Identity, operators that their attributes make the identity."""
+"""Remove what changes nothing outside training: Dropout, Identity, and what its attributes make the identity."""
 
 from dataclasses import replace
 

@@ -1,0 +1,234 @@
+"""A Graph as a keras.Model, and the weights of that model back in the Graph.
+
+A node "block_3/expand" becomes the layer "block_3.expand", since Keras keeps "/" for itself. Nodes that share their
+parameters become one layer that is called several times.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from edgecnn.errors import UnsupportedError, UsageError
+from edgecnn.extras import require
+from edgecnn.graph import Graph, Node
+from edgecnn.ops import Op, Opaque
+from edgecnn.shapes import show_shape
+
+from ._keras_layers import WRITERS
+from ._keras_writers import LayerSpec, NodeView
+
+
+def framework(*, purpose: str) -> ModuleType:
+    """Return the module keras, on TensorFlow unless the variable KERAS_BACKEND says otherwise.
+
+    Args:
+        purpose: What needs it, for the error: "edgecnn train".
+
+    Raises:
+        MissingError: When Keras, or TensorFlow under it, is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings about CPU instructions and absent GPUs
+    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        require("tensorflow", purpose=purpose)
+    return require("keras", purpose=purpose)
+
+
+def layer_name(name: str) -> str:
+    """Return the name of a node, constant or port as Keras takes it.
+
+    >>> layer_name("block_3/expand")
+    'block_3.expand'
+    """
+    return name.replace("/", ".")
+
+
+def node_name(name: str) -> str:
+    """Return the name of a Keras layer as ours.
+
+    >>> node_name("block_3.expand")
+    'block_3/expand'
+    """
+    return name.replace(".", "/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One call of one Keras layer.
+
+    Attributes:
+        node: The node that it stands for, wholly or in part.
+        layer: Name of the layer; a name that came before is that layer called again.
+        spec: What the layer is.
+        inputs: What the first layer of a node is called on; empty for one that goes on with the layer before it.
+        output: Tensor of the Graph that comes out, or None within a node.
+        constants: The layer's variables as constants of the Graph, in Keras' order.
+    """
+
+    node: Node
+    layer: str
+    spec: LayerSpec
+    inputs: tuple[str, ...]
+    output: str | None
+    constants: tuple[str, ...]
+
+
+def plan(graph: Graph) -> tuple[Step, ...]:
+    """Return the layer calls that stand for a Graph, in order.
+
+    Raises:
+        UnsupportedError: Naming the node that Keras has no layer for.
+    """
+    names: dict[object, str] = {}
+    steps = [step for node in graph.nodes for step in _steps(graph, node, names)]
+    owners: dict[str, object] = {layer_name(port.name): None for port in graph.inputs}
+    holders: dict[str, str] = {}
+    for step in steps:
+        owner = step.constants or (step.node.name, step.spec.suffix)
+        if owners.setdefault(step.layer, owner) != owner:
+            raise UnsupportedError(f"{step.node.name}: a layer name of its own was wanted; '{step.layer}' is taken")
+        for name in step.constants:
+            if holders.setdefault(name, step.layer) != step.layer:
+                raise UnsupportedError(
+                    f"{step.node.name}: parameters of its own were wanted; '{name}' belongs to '{holders[name]}' too, "
+                    "a layer with other arguments"
+                )
+    return tuple(steps)
+
+
+def _steps(graph: Graph, node: Node, names: dict[object, str]) -> Iterator[Step]:
+    specs = (*_specs(graph, node, node.op), *_fused(graph, node))
+    for position, spec in enumerate(specs):
+        constants = tuple(_parameter(graph, node, operand) for operand in spec.variables)
+        own = layer_name(f"{node.name}{spec.suffix}")
+        key = (spec.class_name, repr(sorted(spec.config.items())), constants)
+        yield Step(
+            node=node, layer=names.setdefault(key, own) if constants else own, spec=spec, constants=constants,
+            inputs=_data_inputs(graph, node, specs) if position == 0 else (),
+            output=node.output if position == len(specs) - 1 else None,
+        )  # fmt: skip
+
+
+def _specs(graph: Graph, node: Node, op: Op) -> tuple[LayerSpec, ...]:
+    if type(op) not in WRITERS:
+        kind = op.kind if isinstance(op, Opaque) else type(op).__name__
+        raise UnsupportedError(f"{node.name}: the Keras writer has no layer for {kind}")
+    return WRITERS[type(op)](NodeView(graph=graph, node=node), op)
+
+
+def _fused(graph: Graph, node: Node) -> tuple[LayerSpec, ...]:
+    """Return the fused activation as a layer of its own, named as GraphBuilder.activate names it."""
+    activation = getattr(node.op, "activation", None)
+    if activation is None:
+        return ()
+    suffix = f"/{type(activation).__name__.lower()}"
+    return tuple(replace(spec, suffix=suffix) for spec in _specs(graph, node, activation))
+
+
+def _parameter(graph: Graph, node: Node, operand: str) -> str:
+    tensor = graph.constant(node, operand)
+    if tensor is None:
+        raise UnsupportedError(f"{node.name}: a constant {operand} was wanted; found one that is computed")
+    return tensor.name
+
+
+def _data_inputs(graph: Graph, node: Node, specs: tuple[LayerSpec, ...]) -> tuple[str, ...]:
+    parameters = {node.operand(operand) for spec in specs for operand in spec.variables}
+    inputs = tuple(name for name in node.inputs if name not in parameters)
+    constant = next((name for name in inputs if graph.tensors[name].is_constant), None)
+    if constant is not None:
+        raise UnsupportedError(
+            f"{node.name}: a computed input was wanted; '{constant}' is a constant, which no Keras layer holds. "
+            "Write the Graph as it was before its deployment passes."
+        )
+    return inputs
+
+
+def to_keras(graph: Graph) -> Any:
+    """Return the Graph as a keras.Model with its weights; the batch is symbolic.
+
+    BatchNorm and Dropout stay what they are, so the model can be trained. A fused activation is a layer of its own.
+
+    Raises:
+        UnsupportedError: Naming the node that Keras has no layer for.
+        MissingError: When Keras is not installed.
+    """
+    steps = plan(graph)
+    _require_float32_inputs(graph)
+    keras = framework(purpose="a Keras model")
+    values = {
+        port.tensor: keras.Input(graph.tensors[port.tensor].shape[1:], name=layer_name(port.name))
+        for port in graph.inputs
+    }
+    inputs = [values[port.tensor] for port in graph.inputs]
+    layers: dict[str, Any] = {}
+    x: Any = None
+    for step in steps:
+        taken = [values[name] for name in step.inputs] or [x]
+        if step.layer not in layers:
+            layers[step.layer] = getattr(keras.layers, step.spec.class_name)(name=step.layer, **step.spec.config)
+        x = layers[step.layer](taken[0] if len(taken) == 1 else taken)
+        if step.output is not None:
+            values[step.output] = x
+    for step in steps:
+        if step.constants:
+            pairs = zip(step.constants, step.spec.variables.values(), strict=True)
+            layers[step.layer].set_weights([graph.tensors[name].value().reshape(shape) for name, shape in pairs])
+    outputs = [_named(keras, graph, steps, port.name, port.tensor)(values[port.tensor]) for port in graph.outputs]
+    single = len(outputs) == 1
+    return keras.Model(
+        inputs if len(inputs) > 1 else inputs[0], outputs[0] if single else outputs, name=_plain(graph.name)
+    )
+
+
+def _require_float32_inputs(graph: Graph) -> None:
+    for port in graph.inputs:
+        dtype = graph.tensors[port.tensor].dtype
+        if dtype != "float32":
+            raise UnsupportedError(f"{graph.name}: input '{port.name}': float32 was wanted for Keras; found {dtype}")
+
+
+def _named(keras: ModuleType, graph: Graph, steps: tuple[Step, ...], port: str, tensor: str) -> Any:
+    """Return what makes an output bear its port's name: nothing, or an Identity layer of that name."""
+    name = layer_name(port)
+    if any(step.output == tensor and step.layer == name for step in steps):
+        return lambda x: x
+    if any(step.layer == name for step in steps) or name in {layer_name(each.name) for each in graph.inputs}:
+        raise UnsupportedError(f"{graph.name}: output '{port}' was wanted as a layer's name; another layer has it")
+    return keras.layers.Identity(name=name)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name) or "model"
+
+
+def with_keras_weights(graph: Graph, model: Any) -> Graph:
+    """Return the Graph with the weights of a model that `to_keras` made of it, BatchNorm statistics included.
+
+    Raises:
+        UsageError: When the model lacks a layer or its weights have other shapes.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    tensors = dict(graph.tensors)
+    for step in plan(graph):
+        if not step.constants:
+            continue
+        if step.layer not in layers:
+            raise UsageError(
+                f"{graph.name}: a model with the layer '{step.layer}' was wanted; it has none of that name"
+            )
+        values = layers[step.layer].get_weights()
+        wanted = list(step.spec.variables.values())
+        if [value.shape for value in values] != wanted:
+            found = ", ".join(show_shape(value.shape) for value in values)
+            raise UsageError(
+                f"{step.layer}: weights of {', '.join(map(show_shape, wanted))} were wanted; found {found}"
+            )
+        for name, value in zip(step.constants, values, strict=True):
+            old = tensors[name]
+            tensors[name] = replace(old, data=np.asarray(value, old.dtype).reshape(old.value().shape))
+    return replace(graph, tensors=tensors)

@@ -1,0 +1,84 @@
+"""`edgecnn train`: a network trained on labelled images."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from edgecnn import registry
+from edgecnn.commands.build import output_path
+from edgecnn.commands.model_options import force_option, json_option, model_options
+from edgecnn.console import emit, progress, table
+from edgecnn.errors import UsageError
+from edgecnn.models.build import ZooOptions
+from edgecnn.outputs import staged
+from edgecnn.source import load_model
+from edgecnn.training.datasets import DIGITS, label_names, load_dataset
+from edgecnn.training.fit import Trained, check_trainable
+from edgecnn.training.fit import train as train_graph
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--data", default=DIGITS, show_default=True, metavar="digits|DIR", help="DIR has one sub-folder per class."
+)
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the images.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
+@click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="At the start; it decays to zero.")
+@click.option("-o", "--output", metavar="FILE.keras", help="Where to write it; else MODEL.keras.")
+@model_options
+@force_option
+@json_option
+def train(
+    *, model: str, data: str, epochs: int, batch_size: int, learning_rate: float, output: str | None,
+    options: ZooOptions, force: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Train MODEL on labelled images and write it as a .keras file.
+
+    A fifth of each class is held out; the accuracy on it is printed. --seed decides the first weights, what is held out
+    and the order of the images.
+    """
+    labels = label_names(data)
+    graph = load_model(model, _options(model, options, data, len(labels)))
+    check_trainable(graph, len(labels))
+    if graph.contract is None:
+        raise UsageError(f"{model}: a contract was wanted; the network has none.")
+    path = output_path(output, graph.name)
+    door = registry.load("converters", "keras")
+    with staged(path.parent, [path.name], force=force) as scratch:
+        dataset = load_dataset(data, graph.contract, seed=options.seed)
+        with progress(f"training {graph.name} on {dataset.origin}", epochs) as advance:
+            trained = train_graph(
+                graph, dataset, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=options.seed,
+                report=lambda epoch: advance(),
+            )  # fmt: skip
+        door.write(trained.graph, scratch / path.name)
+    emit(_as_data(trained, path), lambda console: _show(console, trained, path), as_json=as_json)
+
+
+def _options(model: str, options: ZooOptions, data: str, classes: int) -> ZooOptions:
+    """Return the zoo options with what the data set decides where the user did not; a file takes none but the seed."""
+    if model not in registry.entries("models"):
+        return replace(options, seed=ZooOptions().seed)
+    in_channels = 1 if data == DIGITS else None
+    return replace(options, classes=options.classes or classes, in_channels=options.in_channels or in_channels)
+
+
+def _as_data(trained: Trained, path: Path) -> dict[str, Any]:
+    return {
+        "model": trained.graph.name,
+        "path": str(path),
+        "accuracy": trained.accuracy,
+        "test_images": trained.test_images,
+        "history": [asdict(epoch) for epoch in trained.history],
+    }
+
+
+def _show(console: Console, trained: Trained, path: Path) -> None:
+    rows = [(epoch.number, f"{epoch.loss:.4f}", f"{epoch.accuracy:.1%}") for epoch in trained.history]
+    console.print(table(f"Training {trained.graph.name}", ("epoch", "loss", "accuracy"), rows))
+    console.print(f"\nAccuracy on {trained.test_images} held-out images: {trained.accuracy:.1%}")
+    console.print(f"Written: {path}", soft_wrap=True)

@@ -1,0 +1,299 @@
+"""Each NumPy kernel against plain loops, and running whole Graphs."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from edgecnn import ops
+from edgecnn.builder import GraphBuilder, he_normal
+from edgecnn.errors import ShapeError, UnsupportedError, UsageError
+from edgecnn.execute import execute, with_image_statistics
+from edgecnn.graph import Array, Graph
+from edgecnn.kernels import KERNELS, evaluate
+from edgecnn.passes.store_float16 import store_float16
+from tests import naive
+
+
+def noise(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@st.composite
+def windows(draw: st.DrawFn, *, max_dilation: int = 2) -> dict[str, Any]:
+    """Sizes, kernel, stride, asymmetric padding and dilation in 1, 2 or 3 dimensions, such that the kernel fits."""
+    rank = draw(st.integers(1, 3))
+    each = [
+        draw(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, max_dilation), st.integers(0, 2)))
+        for _ in range(rank)
+    ]
+    padding = [draw(st.tuples(st.integers(0, f - 1), st.integers(0, f - 1))) for f, *_ in each]
+    return {
+        "sizes": [d * (f - 1) + 1 + more for f, _, d, more in each],
+        "kernel_size": tuple(f for f, *_ in each),
+        "stride": tuple(s for _, s, *_ in each),
+        "dilation": tuple(d for *_, d, _ in each),
+        "padding": tuple(padding),
+    }
+
+
+@given(window=windows(), groups=st.integers(1, 3), inputs=st.integers(1, 2), outputs=st.integers(1, 2))
+def test_convolution_is_the_sum_over_the_window(window: dict[str, Any], groups: int, inputs: int, outputs: int) -> None:
+    sizes, kernel_size = window.pop("sizes"), window.pop("kernel_size")
+    image, bias = noise(2, *sizes, groups * inputs), noise(groups * outputs, seed=2)
+    kernel = noise(*kernel_size, inputs, groups * outputs, seed=1)
+    wanted = naive.conv(image, kernel, bias, groups=groups, **window)
+    op = ops.Conv(groups=groups, **window)
+    found = evaluate(op, (image, kernel, bias))
+    assert op.output_shapes([image.shape, kernel.shape, bias.shape]) == (found.shape,)
+    assert found.dtype == np.float32
+    assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_a_depthwise_convolution_gives_each_channel_its_own_filters(multiplier: int) -> None:
+    image, kernel = noise(1, 5, 4, 3), noise(3, 3, 1, 3 * multiplier, seed=1)
+    op = ops.Conv(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=3)
+    found = evaluate(op, (image, kernel))
+    for channel in range(3):
+        alone = slice(channel * multiplier, (channel + 1) * multiplier)
+        single = ops.Conv(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1))
+        wanted = evaluate(single, (image[..., channel : channel + 1], kernel[..., alone]))
+        assert_allclose(found[..., alone], wanted, rtol=1e-5, atol=1e-6)
+
+
+@given(window=windows(max_dilation=1), is_max=st.booleans())
+def test_pooling_ignores_padding(window: dict[str, Any], is_max: bool) -> None:
+    del window["dilation"]
+    image = noise(2, *window.pop("sizes"), 3)
+    op = (ops.MaxPool if is_max else ops.AveragePool)(**window)
+    found = evaluate(op, (image,))
+    assert op.output_shapes([image.shape]) == (found.shape,)
+    assert_allclose(found, naive.pool(image, is_max=is_max, **window), rtol=1e-5, atol=1e-6)
+
+
+def test_max_pooling_of_negative_numbers_never_gives_the_padding() -> None:
+    op = ops.MaxPool(kernel_size=(2,), stride=(2,), padding=((1, 0),))
+    assert_array_equal(evaluate(op, (np.array([[[-3.0], [-2.0], [-1.0]]]),)).ravel(), [-3, -1])
+
+
+def test_dense_multiplies_the_last_axis() -> None:
+    x, kernel, bias = noise(2, 3, 4), noise(4, 5, seed=1), noise(5, seed=2)
+    found = evaluate(ops.Dense(activation=ops.ReLU()), (x, kernel, bias))
+    for n, m, o in naive.positions((2, 3, 5)):
+        wanted = max(0.0, sum(float(x[n, m, i]) * float(kernel[i, o]) for i in range(4)) + float(bias[o]))
+        assert found[n, m, o] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_batch_norm_follows_its_formula_per_channel() -> None:
+    x, (gamma, beta, mean), variance = noise(2, 3, 4), noise(3, 4, seed=1), np.abs(noise(4, seed=2))
+    found = evaluate(ops.BatchNorm(epsilon=1e-2), (x, gamma, beta, mean, variance))
+    for n, m, c in naive.positions(x.shape):
+        wanted = gamma[c] * (x[n, m, c] - mean[c]) / math.sqrt(variance[c] + 1e-2) + beta[c]
+        assert found[n, m, c] == pytest.approx(wanted, abs=1e-5)
+
+
+SCALARS = {
+    ops.ReLU(): lambda x: max(x, 0.0),
+    ops.ReLU6(): lambda x: min(max(x, 0.0), 6.0),
+    ops.Clip(minimum=-1.5, maximum=2.5): lambda x: min(max(x, -1.5), 2.5),
+    ops.Sigmoid(): lambda x: 1 / (1 + math.exp(-x)),
+    ops.Tanh(): math.tanh,
+    ops.Dropout(rate=0.5): lambda x: x,
+    ops.Identity(): lambda x: x,
+}
+
+
+@pytest.mark.parametrize("op", SCALARS, ids=lambda op: type(op).__name__)
+@given(x=st.floats(-80, 80, width=32))
+def test_elementwise_operators_agree_with_the_scalar_formula(op: ops.Op, x: float) -> None:
+    found = evaluate(op, (np.array([[x]], np.float32),))
+    assert found.dtype == np.float32
+    assert found.item() == pytest.approx(SCALARS[op](x), rel=1e-6, abs=1e-6)
+
+
+def test_sigmoid_and_softmax_are_stable_far_from_zero() -> None:
+    far = np.array([[-1e4, 1e4, 9990.0]], np.float32)
+    assert_array_equal(evaluate(ops.Sigmoid(), (far,)), [[0, 1, 1]])
+    assert_allclose(evaluate(ops.Softmax(), (far,)), [[0, 1 / (1 + math.exp(-10)), 1 / (1 + math.exp(10))]], rtol=1e-5)
+
+
+def test_softmax_sums_to_one_over_the_last_axis() -> None:
+    x = noise(2, 3, 4)
+    found = evaluate(ops.Softmax(), (x,))
+    powers = np.exp(x.astype(np.float64))
+    assert_allclose(found, powers / powers.sum(-1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("op", "combine"),
+    [(ops.Add(), lambda a, b: a + b), (ops.Sub(), lambda a, b: a - b), (ops.Mul(), lambda a, b: a * b)],
+)
+def test_arithmetic_broadcasts(op: ops.Op, combine: Any) -> None:
+    a, b = noise(2, 3, 4), noise(3, 1, seed=1)
+    found = evaluate(op, (a, b))
+    assert op.output_shapes([a.shape, b.shape]) == (found.shape,)
+    for index in naive.positions(found.shape):
+        assert found[index] == combine(a[index], b[index[1], 0])
+
+
+def test_a_fused_activation_comes_last() -> None:
+    assert_array_equal(evaluate(ops.Add(activation=ops.ReLU()), (np.array([1.0, -3.0]), np.array([1.0, 2.0]))), [2, 0])
+
+
+@pytest.mark.parametrize("keep_dims", [False, True])
+def test_mean_over_axes(keep_dims: bool) -> None:
+    x, op = noise(2, 3, 4, 5), ops.Mean(axes=(1, 2), keep_dims=keep_dims)
+    found = evaluate(op, (x,))
+    assert op.output_shapes([x.shape]) == (found.shape,)
+    for n, c in naive.positions((2, 5)):
+        wanted = sum(float(x[n, i, j, c]) for i in range(3) for j in range(4)) / 12
+        assert found.reshape(2, 5)[n, c] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        (ops.Pad(padding=((0, 0), (1, 2), (0, 1)), value=7.0), (2, 3, 4)),
+        (ops.Reshape(shape=(None, 12)), (2, 3, 4)),
+        (ops.Reshape(shape=(6, 4)), (2, 3, 4)),
+        (ops.Transpose(permutation=(2, 0, 1)), (2, 3, 4)),
+    ],
+)
+def test_moving_data_keeps_every_element_and_the_stated_shape(op: ops.Op, shape: tuple[int, ...]) -> None:
+    x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    found = evaluate(op, (x,))
+    assert op.output_shapes([shape]) == (found.shape,)
+    assert set(x.ravel()) <= set(found.ravel())
+    if isinstance(op, ops.Transpose):
+        assert found[3, 1, 2] == x[1, 2, 3]
+    if isinstance(op, ops.Reshape):
+        assert_array_equal(found.ravel(), x.ravel())
+    if isinstance(op, ops.Pad):
+        assert (found[0, 0, 0], found[0, 1, 0], found[1, 5, 4]) == (7, x[0, 0, 0], 7)
+
+
+def test_concat_joins_along_its_axis() -> None:
+    a, b, op = noise(2, 3, 4), noise(2, 1, 4, seed=1), ops.Concat(axis=1)
+    found = evaluate(op, (a, b))
+    assert op.output_shapes([a.shape, b.shape]) == (found.shape,)
+    assert_array_equal(found[:, :3], a)
+    assert_array_equal(found[:, 3:], b)
+
+
+def test_every_operator_but_the_opaque_one_has_a_kernel() -> None:
+    concrete = {each for each in vars(ops).values() if isinstance(each, type) and issubclass(each, ops.Op)}
+    abstract = {ops.Op, ops.Activation, ops._Pool, ops._Elementwise}
+    assert concrete - abstract - KERNELS.keys() == {ops.Opaque}
+
+
+def test_an_opaque_operator_is_refused_by_the_name_that_its_file_gives() -> None:
+    with pytest.raises(UnsupportedError, match=r"^Einsum: this operator cannot be executed$"):
+        evaluate(ops.Opaque(kind="Einsum", shapes=((1,),)), (noise(1),))
+
+
+def branching() -> Graph:
+    b = GraphBuilder("branching", initialise=he_normal(0))
+    x = b.input("image", (None, 4, 4, 2))
+    x = b.conv(x, "conv", 2, kernel_size=3)
+    left = b.activate(x, "left", ops.ReLU())
+    right = b.activate(x, "right", ops.Tanh())
+    x = b.add(left, right, "sum")
+    return b.finish({"y": b.node("flat", ops.Reshape(shape=(None, 32)), x), "conv": "conv"})
+
+
+def test_inner_tensors_and_constants_can_be_fetched_and_do_not_change_the_outputs() -> None:
+    graph, image = branching(), noise(3, 4, 4, 2)
+    plain = execute(graph, {"image": image})
+    assert plain.keys() == {"y", "conv"}
+    found = execute(graph, {"image": image}, fetch=(name for name in ("left/relu", "conv/kernel", "image")))
+    assert found.keys() == {"y", "conv", "left/relu", "conv/kernel", "image"}
+    assert_array_equal(found["left/relu"], np.maximum(found["conv"], 0))
+    assert_array_equal(found["conv/kernel"], graph.tensors["conv/kernel"].value())
+    assert_array_equal(found["y"], plain["y"])
+    assert found["y"].shape == (3, 32)
+
+
+def test_each_tensor_is_freed_after_its_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+    import weakref
+
+    b = GraphBuilder("long", initialise=he_normal(0))
+    x = b.input("x", (1, 8))
+    for index in range(6):
+        x = b.activate(x, f"step_{index}", ops.Tanh())
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    def tanh(op: ops.Op, values: Array) -> Array:
+        nonlocal most
+        result = np.tanh(values)
+        alive.append(weakref.ref(result))
+        gc.collect()
+        most = max(most, sum(reference() is not None for reference in alive))
+        return result
+
+    monkeypatch.setitem(KERNELS, ops.Tanh, tanh)
+    execute(b.finish({"y": x}), {"x": noise(1, 8)})
+    assert most == 2
+
+
+def test_wrong_inputs_are_refused() -> None:
+    graph = branching()
+    with pytest.raises(UsageError, match=r"^branching: input 'image' was wanted; got \['picture'\]$"):
+        execute(graph, {"picture": noise(1, 4, 4, 2)})
+    with pytest.raises(ShapeError, match=r"^branching: input 'image' must have shape Nx4x4x2; got 1x2x4x4$"):
+        execute(graph, {"image": noise(1, 2, 4, 4)})
+    with pytest.raises(UsageError, match=r"^branching: no tensor is named 'middle'$"):
+        execute(graph, {"image": noise(1, 4, 4, 2)}, fetch=["middle"])
+
+
+def test_inputs_of_another_type_are_converted() -> None:
+    graph, image = branching(), np.arange(32, dtype=np.uint8).reshape(1, 4, 4, 2)
+    assert execute(graph, {"image": image})["y"].dtype == np.float32
+
+
+def test_a_constant_can_be_an_output() -> None:
+    b = GraphBuilder("constant", initialise=he_normal(0))
+    b.input("x", (1, 2))
+    graph = b.finish({"y": b.constant("seven", np.array([7.0], np.float32))})
+    assert execute(graph, {"x": noise(1, 2)})["y"] == [7]
+
+
+def test_image_statistics_normalise_what_every_batch_norm_gives() -> None:
+    b = GraphBuilder("normalised", initialise=he_normal(1))
+    x = b.input("image", (None, 8, 8, 3))
+    for index in range(3):
+        x = b.conv_bn(x, f"conv_{index}", 4 + index, ops.ReLU6(), kernel_size=3)
+    graph = b.finish({"y": x})
+    gammas = {}
+    for index in range(3):
+        gammas[index] = (noise(4 + index, seed=index) + 2, noise(4 + index, seed=9 + index))
+        graph.tensors[f"conv_{index}/bn/gamma"].data[...] = gammas[index][0]  # type: ignore[index]
+        graph.tensors[f"conv_{index}/bn/beta"].data[...] = gammas[index][1]  # type: ignore[index]
+    image = 5 + 3 * noise(16, 8, 8, 3, seed=4)
+    ready = with_image_statistics(graph, {"image": image})
+    found = execute(ready, {"image": image}, fetch=[f"conv_{index}/bn" for index in range(3)])
+    for index, (gamma, beta) in gammas.items():
+        values = found[f"conv_{index}/bn"]
+        assert_allclose(values.mean(axis=(0, 1, 2)), beta, atol=1e-3)
+        assert_allclose(values.var(axis=(0, 1, 2)), gamma**2, rtol=2e-2)
+    assert not graph.tensors["conv_0/bn/mean"].value().any(), "the Graph that was given stays as it was"
+
+
+def test_constants_stored_in_float16_compute_in_float32_on_rounded_values() -> None:
+    graph, image = branching(), noise(1, 4, 4, 2)
+    narrow = store_float16(graph)
+    stored = narrow.tensors["conv/kernel"]
+    assert (stored.data.dtype, stored.value().dtype) == (np.float16, np.float32)  # type: ignore[union-attr]
+    found, exact = execute(narrow, {"image": image})["y"], execute(graph, {"image": image})["y"]
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - exact).max() < 5e-3
+    rounded = branching()
+    kernel = rounded.tensors["conv/kernel"].data
+    kernel[...] = kernel.astype(np.float16)  # type: ignore[index, union-attr]
+    assert_array_equal(found, execute(rounded, {"image": image})["y"])
