@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -164,11 +164,10 @@ def feed(session: Session, contract: Contract | None, data: Path | None, where: 
 
 def to_data(report: BenchReport) -> dict[str, Any]:
     """Return the report for JSON: seconds, and one median per round instead of every sample."""
-    environment = report.environment
     return {
         "measured": "here",
-        "environment": {name: getattr(environment, name) for name in environment.__dataclass_fields__},
-        "plan": {name: getattr(report.plan, name) for name in report.plan.__dataclass_fields__},
+        "environment": asdict(report.environment),
+        "plan": asdict(report.plan),
         "artifacts": [_row_data(row) for row in report.rows],
         "cautions": [_caution_data(caution) for caution in report.cautions],
         "notes": list(report.notes),

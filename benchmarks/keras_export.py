@@ -123,13 +123,13 @@ def keras_model(graph: Graph) -> Any:
         MissingError: When Keras, TensorFlow or tf2onnx is not installed.
         UnsupportedError: When Keras runs on another backend.
     """
-    require("tensorflow", purpose="edgecnn.benchmarks.keras_export")
-    keras = require("keras", purpose="edgecnn.benchmarks.keras_export")
     if find_spec("tf2onnx") is None:
         raise MissingError(
             "Keras's ONNX export needs the package tf2onnx, which is not installed. "
             "Run: python -m pip install 'edgecnn[dev]'"
         )
+    require("tensorflow", purpose="edgecnn.benchmarks.keras_export")
+    keras = require("keras", purpose="edgecnn.benchmarks.keras_export")
     if keras.backend.backend() != "tensorflow":
         raise UnsupportedError(
             f"keras_export: the tensorflow backend was wanted, because only it exports all three formats; "

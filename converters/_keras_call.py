@@ -64,7 +64,7 @@ class LayerConfig:
 
     def sizes(self, key: str, rank: int, default: object = None) -> tuple[int, ...]:
         """Return one positive integer per spatial dimension; a single one in the file stands for all."""
-        return self._integers(key, self.values.get(key) or default, rank, 1, f"{rank} positive integer(s)")
+        return self._integers(key, self.values.get(key) or default, rank, 1, f"a list of {rank} positive integer(s)")
 
     def integers(self, key: str, *, minimum: int) -> tuple[int, ...]:
         """Return a list of integers."""
@@ -78,7 +78,7 @@ class LayerConfig:
     def pairs(self, key: str, rank: int) -> Padding:
         """Return (before, after) per spatial dimension from n, [n, n], [before, after] (rank 1) or [[b, a], ...]."""
         value = self.values.get(key)
-        wanted = f"{rank} pair(s) of integers"
+        wanted = f"a list of {rank} pair(s) of integers"
         if rank == 1 and isinstance(value, list) and len(value) == 2:
             value = [value]
         rows = value if isinstance(value, list) else [value] * rank

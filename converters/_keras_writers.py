@@ -91,7 +91,7 @@ def _padding(
         if padding == explicit_padding(name, view.sizes[:-1], kernel_size, stride, dilation):
             return (), name
     if any(side < 0 for pair in padding for side in pair):
-        raise view.refuse("no negative padding", padding)
+        raise view.refuse("padding of 0 or more", padding)
     return (_zero_padding(padding, suffix="/pad"),), "valid"
 
 
@@ -150,9 +150,12 @@ def write_elementwise(class_name: str) -> Writer:
     """Return the writer of Add, Subtract or Multiply."""
 
     def write(view: NodeView, op: ops.Op) -> tuple[LayerSpec, ...]:
-        ranks = {len(shape) for shape in view.graph.shapes(view.node.inputs)}
+        inputs = (view.graph.tensors[name] for name in view.node.inputs)
+        ranks = {
+            len(tensor.shape) for tensor in inputs if not tensor.is_constant
+        }  # constants are refused by name later
         if len(ranks) > 1:
-            raise view.refuse("inputs of one rank", f"ranks {sorted(ranks)}")
+            raise view.refuse("one rank for all inputs", f"ranks {sorted(ranks)}")
         return (LayerSpec(class_name=class_name),)
 
     return write
@@ -169,9 +172,9 @@ def write_pad(view: NodeView, op: ops.Pad) -> tuple[LayerSpec, ...]:
     """Write a Pad with zeros in space as ZeroPadding1D..3D."""
     spatial = op.padding[1:-1]
     if op.value != 0 or any((*op.padding[0], *op.padding[-1])) or not 1 <= len(spatial) <= 3:
-        raise view.refuse("zeros around 1 to 3 spatial axes", f"value={op.value}, padding={op.padding}")
+        raise view.refuse("padding with zeros around 1 to 3 spatial axes", f"value={op.value}, padding={op.padding}")
     if any(side < 0 for pair in spatial for side in pair):
-        raise view.refuse("no negative padding", op.padding)
+        raise view.refuse("padding of 0 or more", op.padding)
     return (_zero_padding(spatial),)
 
 

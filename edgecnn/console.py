@@ -68,3 +68,12 @@ def show_bytes(size: int) -> str:
     '13.99 MB'
     """
     return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def show_ms(seconds: float | None) -> str:
+    """Return seconds as milliseconds, or "unknown".
+
+    >>> show_ms(0.0012345)
+    '1.234'
+    """
+    return "unknown" if seconds is None else f"{seconds * 1e3:.3f}"

@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all: written aside, then renamed; nothing is overwritten without `force`."""
 
+import os.path
 import re
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ def staged(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]
     Raises:
         OutputError: Before the block, when a name exists already (without force) or the folder cannot be written.
     """
-    existing = [folder / name for name in names if (folder / name).exists()]
+    existing = [folder / name for name in names if os.path.exists(folder / name)]
     if existing and not force:
         raise OutputError(f"{existing[0]} exists already. Use --force to replace it, or another -o.")
     folders = [path for path in existing if path.is_dir()]
@@ -59,10 +60,10 @@ def safe_name(name: str) -> str:
 
 
 def _missing_parents(folder: Path) -> list[Path]:
-    return [path for path in (folder, *folder.parents) if not path.exists()]
+    return [path for path in (folder, *folder.parents) if not os.path.exists(path)]
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if os.path.isdir(folder) and not any(folder.iterdir()):
             folder.rmdir()

@@ -22,6 +22,14 @@ def write_both(folder: Path, text: str, *, force: bool = False) -> None:
             (scratch / name).write_text(text)
 
 
+def write_one_and_raise(folder: Path, error: BaseException, *, force: bool = False, beside: Path | None = None) -> None:
+    with staged(folder, BOTH, force=force) as scratch:
+        (scratch / "model.xml").write_text("new")
+        if beside is not None:
+            beside.write_text("x")
+        raise error
+
+
 def test_all_files_appear_together_when_the_block_ends(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     with staged(out, BOTH, force=False) as scratch:
@@ -35,23 +43,20 @@ def test_all_files_appear_together_when_the_block_ends(tmp_path: Path) -> None:
 
 def test_nothing_appears_and_made_folders_go_when_the_block_fails(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(RuntimeError, match="half-way"), staged(tmp_path / "a/b/c", BOTH, force=False) as scratch:
-        (scratch / "model.xml").write_text("new")
-        raise RuntimeError("half-way")
+    with pytest.raises(RuntimeError):
+        write_one_and_raise(tmp_path / "a/b/c", RuntimeError())
     assert everything_below(tmp_path) == {"a": "/"}
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "out", BOTH, force=False) as scratch:
-        (scratch / "model.xml").write_text("new")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_one_and_raise(tmp_path / "out", KeyboardInterrupt())
     assert everything_below(tmp_path) == {}
 
 
 def test_what_other_people_put_into_a_made_folder_stays(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), staged(tmp_path / "out", BOTH, force=False):
-        (tmp_path / "out" / "theirs").write_text("x")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_one_and_raise(tmp_path / "out", RuntimeError(), beside=tmp_path / "out" / "theirs")
     assert everything_below(tmp_path) == {"out": "/", "out/theirs": "x"}
 
 
@@ -68,9 +73,8 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
 
 def test_a_forced_block_that_fails_keeps_the_old_files(tmp_path: Path) -> None:
     write_both(tmp_path, "old")
-    with pytest.raises(RuntimeError), staged(tmp_path, BOTH, force=True) as scratch:
-        (scratch / "model.xml").write_text("new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_one_and_raise(tmp_path, RuntimeError(), force=True)
     assert everything_below(tmp_path) == {"model.xml": "old", "model.bin": "old"}
 
 

@@ -40,8 +40,8 @@ def bench(
     Each ARTIFACT runs on a real image with the same number of threads. It warms up until its times are steady; the time
     of one invocation is measured, without feeding the input. The last column compares each file with the first one
     within the rounds, with a 95 % interval: a difference is one when the interval leaves 1.00 out.
-    Where a session's memory lies is chance and stays for the whole measurement: give the same file twice to see what
-    that alone makes out (here, about 1 % for MobileNet v2 and 6 % for LeNet-5).
+    Where a session's memory lies is chance and stays for the whole measurement: give the same file twice to see how
+    much that alone makes.
     """
     room = importlib.import_module("edgecnn.benchmarks.bench")
     plan = room.Plan(rounds=rounds, seed=seed)

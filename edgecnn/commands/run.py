@@ -38,18 +38,7 @@ class Guess:
 def run(*, artifact: str, image: str, top: int, target: str | None, threads: int, as_json: bool) -> None:
     """Classify IMAGE with ARTIFACT; the image is cropped, resized and scaled by the artifact's own contract."""
     path = existing(Path(artifact))
-    contract = format_of(path).read_contract(path)
-    if contract is None:
-        raise UsageError(f"{artifact}: it carries no contract, so it is unknown how to feed it an image")
-    session = target_for(path, target).open(path, SessionOptions(threads=threads))
-    try:
-        outputs = run_batches(session, read_image(Path(image), contract)[None], contract.layout)
-    finally:
-        session.close()
-    name, values = next(iter(outputs.items()))
-    if values.ndim != 2 or contract.output == "features":
-        raise UsageError(f"{artifact}: output '{name}' of classes (1, N) was wanted; got {values.shape}")
-    guesses = top_classes(values[0], contract, top)
+    guesses = classify(path, Path(image), top=top, target=target, threads=threads)
     data: dict[str, Any] = {"artifact": artifact, "image": image, "classes": [asdict(guess) for guess in guesses]}
 
     def show(console: Console) -> None:
@@ -57,6 +46,26 @@ def run(*, artifact: str, image: str, top: int, target: str | None, threads: int
         console.print(table(f"{Path(image).name} by {path.name}", ("<class", "index", "probability"), rows))
 
     emit(data, show, as_json=as_json)
+
+
+def classify(path: Path, image: Path, *, top: int = 5, target: str | None = None, threads: int = 1) -> list[Guess]:
+    """Return the likeliest classes that an artifact sees in a picture.
+
+    Raises:
+        UsageError: When the artifact has no contract, or is no classifier.
+    """
+    contract = format_of(path).read_contract(path)
+    if contract is None:
+        raise UsageError(f"{path}: it carries no contract, so it is unknown how to feed it an image")
+    session = target_for(path, target).open(path, SessionOptions(threads=threads))
+    try:
+        outputs = run_batches(session, read_image(image, contract)[None], contract.layout)
+    finally:
+        session.close()
+    name, values = next(iter(outputs.items()))
+    if values.ndim != 2 or contract.output == "features":
+        raise UsageError(f"{path}: output '{name}' of classes (1, N) was wanted; got {values.shape}")
+    return top_classes(values[0], contract, top)
 
 
 def top_classes(output: Array, contract: Contract, top: int) -> list[Guess]:
