@@ -29,7 +29,7 @@ from edgecnn.passes import fold_padding
 from edgecnn.passes.deploy import deploy
 from tests.graphs import GRAPHS
 
-# Keras 3.15 turns TensorFlow's variables into arrays without the copy keyword of NumPy 2; nothing of it is ours to change.
+# Keras 3.15 turns TensorFlow's variables into arrays without NumPy 2's copy keyword; nothing of it is ours to change.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
@@ -54,13 +54,13 @@ def keras() -> ModuleType:
 def with_random_statistics(graph: Graph) -> Graph:
     """Return the Graph with statistics under which activations keep their size, and random gamma and beta."""
     rng = np.random.default_rng(3)
-    shape = [size or 4 for size in graph.tensors[graph.inputs[0].tensor].shape]
+    shape = tuple(size or 4 for size in graph.tensors[graph.inputs[0].tensor].shape)
     graph = with_image_statistics(graph, {graph.inputs[0].name: rng.standard_normal(shape, dtype=np.float32)})
     tensors = dict(graph.tensors)
     for node in graph.nodes:
         if isinstance(node.op, ops.BatchNorm):
             for name, centre in zip(node.inputs[1:3], (1.0, 0.0), strict=True):
-                values = centre + 0.2 * rng.standard_normal(tensors[name].shape)
+                values = centre + 0.2 * rng.standard_normal(tensors[name].value().shape)
                 tensors[name] = replace(tensors[name], data=values.astype(np.float32))
     return replace(graph, tensors=tensors)
 
@@ -136,7 +136,7 @@ def test_weights_come_back_from_a_model_that_changed() -> None:
     model.set_weights([w * rng.uniform(0.8, 1.2, w.shape).astype(np.float32) for w in model.get_weights()])
     changed = KERAS.with_keras_weights(graph, model)
     assert changed.nodes == graph.nodes
-    assert not np.array_equal(changed.tensors["stem/bn/mean"].data, graph.tensors["stem/bn/mean"].data)
+    assert not np.array_equal(changed.tensors["stem/bn/mean"].value(), graph.tensors["stem/bn/mean"].value())
     assert_agrees(changed, model, random_inputs(graph))
 
 
@@ -400,7 +400,7 @@ def test_layers_are_refused_by_name(case: str, tmp_path: Path, keras: ModuleType
 
 def test_custom_classes_are_refused(tmp_path: Path, keras: ModuleType) -> None:
     @keras.saving.register_keras_serializable(package="Mine")
-    class Scale(keras.layers.Layer):  # type: ignore[misc]
+    class Scale(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def call(self, x: Any) -> Any:
             return x
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from edgecnn import registry
-from edgecnn.commands.model_options import force_option, model_options
-from edgecnn.console import message, show_bytes
+from edgecnn.commands.model_options import force_option, json_option, model_options
+from edgecnn.console import emit, show_bytes
 from edgecnn.models.build import ZooOptions
 from edgecnn.outputs import safe_name, staged
 from edgecnn.source import load_model
@@ -17,14 +17,22 @@ from edgecnn.source import load_model
 @click.option("-o", "--output", metavar="FILE.keras", help="Where to write it; else MODEL.keras.")
 @model_options
 @force_option
-def build(*, model: str, output: str | None, options: ZooOptions, force: bool) -> None:
+@json_option
+def build(*, model: str, output: str | None, options: ZooOptions, force: bool, as_json: bool) -> None:
     """Write MODEL as a .keras file: trainable, with its contract inside."""
     graph = load_model(model, options)
     path = output_path(output, graph.name)
     door = registry.load("converters", "keras")
     with staged(path.parent, [path.name], force=force) as scratch:
         artifact = door.write(graph, scratch / path.name)
-    message(f"{path}: {show_bytes(artifact.size_bytes)}")
+    data = {
+        "model": graph.name,
+        "path": str(path),
+        "size_bytes": artifact.size_bytes,
+        "layers": dict(artifact.operators),
+    }
+    written = f"Written: {path} ({show_bytes(artifact.size_bytes)})"
+    emit(data, lambda console: console.print(written, soft_wrap=True), as_json=as_json)
 
 
 def output_path(output: str | None, name: str) -> Path:

@@ -12,6 +12,7 @@ from edgecnn.errors import UsageError
 from edgecnn.execute import execute, with_image_statistics
 from edgecnn.graph import Graph
 from edgecnn.ops import elements
+from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import Dataset, Split
 
 STATISTICS_IMAGES = (16, 512)
@@ -21,6 +22,9 @@ LARGEST_ELEMENTS = 40_000_000
 """Elements of the largest tensor while they are taken, over all images: 160 MB of float32 and twice that of float64."""
 
 EVALUATION_BATCH = 64
+
+NONE = Augmentation()
+"""Training images as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +61,7 @@ class Trained:
 
 def train(
     graph: Graph, dataset: Dataset, *, epochs: int, batch_size: int, learning_rate: float, seed: int,
-    report: Callable[[Epoch], object] = lambda epoch: None,
+    augmentation: Augmentation = NONE, report: Callable[[Epoch], object] = lambda epoch: None,
 ) -> Trained:  # fmt: skip
     """Train a classifier on a data set with Adam, cross-entropy at the logits and a cosine decay to zero.
 
@@ -73,6 +77,7 @@ def train(
         batch_size: Images per step, at least 1.
         learning_rate: Adam's at the start, above 0.
         seed: Of the training.
+        augmentation: How training images are changed at random.
         report: Called after each epoch.
 
     Raises:
@@ -86,13 +91,14 @@ def train(
     keras.utils.set_random_seed(seed)
     model = door.to_keras(graph)
     steps = epochs * ceil(len(dataset.train.images) / batch_size)
-    model.compile(
+    taught = keras.Sequential([*augmentation.layers(keras, seed=seed), model])
+    taught.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     history: list[Epoch] = []
-    model.fit(
+    taught.fit(
         dataset.train.images, dataset.train.classes, epochs=epochs, batch_size=batch_size, shuffle=True, verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_recorder(history, report))],
     )  # fmt: skip
