@@ -32,8 +32,8 @@ def schema() -> Any:
 class AlignedBuffer:
     """A constant in the shape of the schema's BufferT, packed aligned."""
 
-    def __init__(self, data: Array | bytes | None) -> None:
-        self.content = b"" if data is None else memoryview(data).cast("B")
+    def __init__(self, data: Array | bytes) -> None:
+        self.content = memoryview(data if isinstance(data, bytes) else data.data).cast("B")
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's object API calls it so
         """Write the table, and its bytes as an aligned vector before it."""

@@ -26,13 +26,17 @@ LARGEST_XML_BYTES = 256 * 2**20
 """Of a file that is parsed for its contract; MobileNet v2 takes 0.2 MB."""
 
 ELEMENTS = {
-    "float32": "f32", "float16": "f16", "int64": "i64", "int32": "i32", "int8": "i8", "uint8": "u8", "bool": "boolean",
-}  # fmt: skip
+    "float32": "f32",
+    "float16": "f16",
+    "int64": "i64",
+    "int32": "i32",
+    "int8": "i8",
+    "uint8": "u8",
+    "bool": "boolean",
+}
 """NumPy's name of a type -> OpenVINO's."""
 
-PRECISIONS = {
-    "f32": "FP32", "f16": "FP16", "i64": "I64", "i32": "I32", "i8": "I8", "u8": "U8", "boolean": "BOOL",
-}  # fmt: skip
+PRECISIONS = {"f32": "FP32", "f16": "FP16", "i64": "I64", "i32": "I32", "i8": "I8", "u8": "U8", "boolean": "BOOL"}
 """Element type of a value -> how a port spells it."""
 
 FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

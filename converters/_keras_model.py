@@ -107,10 +107,13 @@ def _steps(graph: Graph, node: Node, names: dict[object, str]) -> Iterator[Step]
         own = layer_name(f"{node.name}{spec.suffix}")
         key = (spec.class_name, repr(sorted(spec.config.items())), constants)
         yield Step(
-            node=node, layer=names.setdefault(key, own) if constants else own, spec=spec, constants=constants,
+            node=node,
+            layer=names.setdefault(key, own) if constants else own,
+            spec=spec,
+            constants=constants,
             inputs=_data_inputs(graph, node, specs) if position == 0 else (),
             output=node.output if position == len(specs) - 1 else None,
-        )  # fmt: skip
+        )
 
 
 def _specs(graph: Graph, node: Node, op: Op) -> tuple[LayerSpec, ...]:

@@ -70,9 +70,12 @@ def write_conv(view: NodeView, op: ops.Conv) -> tuple[LayerSpec, ...]:
     before, padding = _padding(view, op.padding, kernel[:rank], op.stride, op.dilation)
     bias = view.operand_shape("bias")
     config: dict[str, object] = {
-        "kernel_size": kernel[:rank], "strides": op.stride, "padding": padding, "dilation_rate": op.dilation,
+        "kernel_size": kernel[:rank],
+        "strides": op.stride,
+        "padding": padding,
+        "dilation_rate": op.dilation,
         "use_bias": bias is not None,
-    }  # fmt: skip
+    }
     shape = kernel
     if ops.is_depthwise(op, (view.shape,)) and rank < 3:
         class_name, multiplier = f"DepthwiseConv{rank}D", kernel[-1] // op.groups

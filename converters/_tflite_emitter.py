@@ -1,7 +1,8 @@
 """Collects the tensors, buffers and operators of a TFLite subgraph."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ FUSED = {type(None): "NONE", ops.ReLU: "RELU", ops.ReLU6: "RELU6"}
 """Activation inside an operator -> ActivationFunctionType."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """How TFLite spells an operator.
+
+    Attributes:
+        kind: Its BuiltinOperator.
+        options: Its option table's name, without "Options"; empty for none.
+        fields: What the option table holds.
+        version: The lowest that fits.
+    """
+
+    kind: str
+    options: str = ""
+    fields: Mapping[str, object] = field(default_factory=dict)
+    version: int = 1
+
+
 class TfliteEmitter:
     """Collects tensors, buffers and operators of the one subgraph."""
 
@@ -29,7 +47,7 @@ class TfliteEmitter:
         self.s = schema()
         self.counts: Counter[str] = Counter()
         self._tensors: list[Any] = []
-        self._buffers: list[AlignedBuffer] = [AlignedBuffer(None)]
+        self._buffers: list[AlignedBuffer] = [AlignedBuffer(b"")]
         self._operators: list[Any] = []
         self._codes: dict[tuple[str, int], int] = {}
         self._index: dict[str, int] = {}
@@ -53,22 +71,14 @@ class TfliteEmitter:
         )
         return len(self._tensors) - 1
 
-    def operator(
-        self,
-        kind: str,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        options: str = "",
-        version: int = 1,
-        **fields: object,
-    ) -> None:
-        """Add an operator; `options` names its option table without "Options", `fields` fill it."""
-        self.counts[kind] += 1
-        code = self._codes.setdefault((kind, version), len(self._codes))
+    def operator(self, spec: Spec, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Add an operator."""
+        self.counts[spec.kind] += 1
+        code = self._codes.setdefault((spec.kind, spec.version), len(self._codes))
         operator = self.s.OperatorT(opcodeIndex=code, inputs=list(inputs), outputs=list(outputs))
-        if options:
-            operator.builtinOptionsType = getattr(self.s.BuiltinOptions, f"{options}Options")
-            operator.builtinOptions = getattr(self.s, f"{options}OptionsT")(**fields)
+        if spec.options:
+            operator.builtinOptionsType = getattr(self.s.BuiltinOptions, f"{spec.options}Options")
+            operator.builtinOptions = getattr(self.s, f"{spec.options}OptionsT")(**spec.fields)
         self._operators.append(operator)
 
     def value(self, name: str) -> int:
@@ -87,7 +97,7 @@ class TfliteEmitter:
             return self.tensor(name, data.shape, dtype, data)
         stored = self.tensor(f"{name}/{data.dtype}", data.shape, str(data.dtype), data)
         wide = self.tensor(name, data.shape, dtype)
-        self.operator("DEQUANTIZE", [stored], [wide], "Dequantize", version=3)
+        self.operator(Spec(kind="DEQUANTIZE", options="Dequantize", version=3), [stored], [wide])
         return wide
 
     def arranged(self, node: Node, operand: str, arrange: Callable[[Array], Array]) -> int:
@@ -108,6 +118,10 @@ class TfliteEmitter:
         """Add an int32 constant."""
         return self.constant(name, np.asarray(values, np.int32), "int32")
 
+    def scalar(self, name: str, value: float) -> int:
+        """Add a float32 scalar."""
+        return self.constant(name, np.asarray(value, np.float32), "float32")
+
     def shape(self, name: str) -> Shape:
         """Return the shape of a Graph tensor."""
         return self.graph.tensors[name].shape
@@ -116,7 +130,8 @@ class TfliteEmitter:
         """Add a RESHAPE and return its output."""
         sizes = [-1 if size is None else size for size in shape]
         output = self.tensor(name, shape) if into is None else into
-        self.operator("RESHAPE", [source, self.integers(f"{name}/shape", sizes)], [output], "Reshape", newShape=sizes)
+        spec = Spec(kind="RESHAPE", options="Reshape", fields={"newShape": sizes})
+        self.operator(spec, [source, self.integers(f"{name}/shape", sizes)], [output])
         return output
 
     def padded(self, source: int, name: str, shape: Shape, padding: Padding) -> int:
@@ -124,7 +139,7 @@ class TfliteEmitter:
         output = self.tensor(
             f"{name}/padded", tuple(n if n is None else n + sum(p) for n, p in zip(shape, padding, strict=True))
         )
-        self.operator("PAD", [source, self.integers(f"{name}/padding", padding)], [output], "Pad")
+        self.operator(Spec(kind="PAD", options="Pad"), [source, self.integers(f"{name}/padding", padding)], [output])
         return output
 
     def fused(self, node: Node) -> int:
@@ -149,7 +164,8 @@ class TfliteEmitter:
 
     def transpose(self, source: int, permutation: Sequence[int], output: int, name: str) -> None:
         """Add a TRANSPOSE."""
-        self.operator("TRANSPOSE", [source, self.integers(f"{name}/permutation", permutation)], [output], "Transpose")
+        order = self.integers(f"{name}/permutation", permutation)
+        self.operator(Spec(kind="TRANSPOSE", options="Transpose"), [source, order], [output])
 
     def file(self, contract: str | None) -> bytes:
         """Return the finished file."""

@@ -1,6 +1,7 @@
 """Rows of TFLite's window operators: over one or two dimensions they become 2-D, over three CONV_3D."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +10,11 @@ from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Node
 from edgecnn.shapes import Padding, Shape, same_padding
 
-from ._tflite_emitter import TfliteEmitter
+from ._tflite_emitter import Spec, TfliteEmitter
 
 
 def conv(e: TfliteEmitter, node: Node) -> None:
-    op = node.op
-    assert isinstance(op, ops.Conv)
+    op: Any = node.op
     if len(op.stride) == 3:
         _conv_3d(e, node, op)
         return
@@ -41,7 +41,8 @@ def conv(e: TfliteEmitter, node: Node) -> None:
         )
     inputs = [source, weights, e.bias(node, out_channels)]
     kind, options = ("DEPTHWISE_CONV_2D", "DepthwiseConv2D") if depthwise else ("CONV_2D", "Conv2D")
-    _window_output(e, node, kind, inputs, options, _conv_version(op, channels, depthwise=depthwise), fields)
+    version = _conv_version(op, channels, depthwise=depthwise)
+    _window_output(e, node, Spec(kind=kind, options=options, fields=fields, version=version), inputs)
 
 
 def _conv_version(op: ops.Conv, channels: int | None, *, depthwise: bool) -> int:
@@ -61,13 +62,13 @@ def _conv_3d(e: TfliteEmitter, node: Node, op: ops.Conv) -> None:
     fields: dict[str, object] = {"padding": padding, "fusedActivationFunction": e.fused(node)}
     for axis, step, dilation in zip("DHW", op.stride, op.dilation, strict=True):
         fields |= {f"stride{axis}": step, f"dilation{axis}Factor": dilation}
-    e.operator("CONV_3D", [source, weights, e.bias(node, kernel[-1] or 0)], [e.value(node.output)], "Conv3D", **fields)
+    spec = Spec(kind="CONV_3D", options="Conv3D", fields=fields)
+    e.operator(spec, [source, weights, e.bias(node, kernel[-1] or 0)], [e.value(node.output)])
 
 
 def pool(kind: str) -> Callable[[TfliteEmitter, Node], None]:
     def emit(e: TfliteEmitter, node: Node) -> None:
-        op = node.op
-        assert isinstance(op, ops.MaxPool | ops.AveragePool)
+        op: Any = node.op
         if len(op.stride) == 3:
             raise UnsupportedError(f"{node.name}: tflite has no 3-D pooling. Choose --to onnx or openvino.")
         flat = _as_2d(op, op.kernel_size)
@@ -81,7 +82,7 @@ def pool(kind: str) -> Callable[[TfliteEmitter, Node], None]:
             "filterWidth": kernel_size[1],
             "fusedActivationFunction": e.fused(node),
         }
-        _window_output(e, node, kind, [source], "Pool2D", 1, fields)
+        _window_output(e, node, Spec(kind=kind, options="Pool2D", fields=fields), [source])
 
     return emit
 
@@ -122,13 +123,11 @@ def _window_input(e: TfliteEmitter, node: Node, flat: Flat, kernel_size: tuple[i
     return e.padded(source, node.name, shape, ((0, 0), *padding, (0, 0))), e.s.Padding.VALID
 
 
-def _window_output(
-    e: TfliteEmitter, node: Node, kind: str, inputs: list[int], options: str, version: int, fields: dict[str, object]
-) -> None:
+def _window_output(e: TfliteEmitter, node: Node, spec: Spec, inputs: list[int]) -> None:
     shape = e.shape(node.output)
     if len(shape) == 4:
-        e.operator(kind, inputs, [e.value(node.output)], options, version, **fields)
+        e.operator(spec, inputs, [e.value(node.output)])
         return
     inner = e.tensor(f"{node.name}/from_2d", (shape[0], 1, *shape[1:]))
-    e.operator(kind, inputs, [inner], options, version, **fields)
+    e.operator(spec, inputs, [inner])
     e.reshaped(inner, node.output, shape, e.value(node.output))

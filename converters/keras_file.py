@@ -109,10 +109,15 @@ def _read_calls(where: str, topology: Topology, builder: GraphBuilder, weights: 
         prefix = node_name(call.layer.name)
         layer_where = f"{where}: layer '{call.layer.name}' ({call.layer.class_name})"
         layer_call = LayerCall(
-            name=prefix if call.index == 0 else f"{prefix}/call_{call.index + 1}", prefix=prefix, layer=call.layer,
-            config=LayerConfig(where=layer_where, values=call.layer.config), builder=builder, weights=weights,
-            inputs=tuple(tensors[source] for source in call.sources), constants=constants,
-        )  # fmt: skip
+            name=prefix if call.index == 0 else f"{prefix}/call_{call.index + 1}",
+            prefix=prefix,
+            layer=call.layer,
+            config=LayerConfig(where=layer_where, values=call.layer.config),
+            builder=builder,
+            weights=weights,
+            inputs=tuple(tensors[source] for source in call.sources),
+            constants=constants,
+        )
         tensors[call.layer.name, call.index] = _read_call(layer_call)
     return tensors
 

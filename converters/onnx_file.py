@@ -5,6 +5,7 @@ activation is spelled out (Relu, Clip), which runtimes fuse again.
 Source: onnx/onnx, docs/Operators.md and docs/Versioning.md.
 """
 
+import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -53,7 +54,7 @@ class OnnxFormat:
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in metadata_props. See interfaces.Format."""
         onnx = require("onnx", purpose="reading .onnx files")
-        message = require("google.protobuf.message", purpose="reading .onnx files")
+        message = importlib.import_module("google.protobuf.message")
         try:
             model = onnx.load(str(path), load_external_data=False)
         except message.DecodeError as error:
@@ -171,7 +172,7 @@ class _Emitter(ChannelsFirstEmitter[str]):
 
     def scalar(self, value: float) -> str:
         """Add a float32 scalar."""
-        return self.emit_constant(f"scalar_{value:g}", np.float32(value).reshape(()), "float32")
+        return self.emit_constant(f"scalar_{value:g}", np.asarray(value, np.float32), "float32")
 
 
 def _conv(e: Any, node: Node) -> str:

@@ -72,17 +72,29 @@ class _Emitter(ChannelsFirstEmitter[Value]):
             self.bind(port.tensor, self._parameter(port))
 
     def add(
-        self, kind: str, name: str, inputs: Sequence[Value], like: tuple[str, Shape], *,
-        layout: str = "", is_decompression: bool = False, **data: Any,
-    ) -> Value:  # fmt: skip
+        self,
+        kind: str,
+        name: str,
+        inputs: Sequence[Value],
+        like: tuple[str, Shape],
+        *,
+        layout: str = "",
+        is_decompression: bool = False,
+        **data: Any,
+    ) -> Value:
         """Add a layer and return its output, whose element type and stored shape are `like`."""
         output = Value(len(self.layers), len(inputs), *like)
         self.layers.append(
             Layer(
-                kind=kind, name=name, data={key: attribute(value) for key, value in data.items()}, inputs=tuple(inputs),
-                output=output, layout=layout, is_decompression=is_decompression,
+                kind=kind,
+                name=name,
+                data={key: attribute(value) for key, value in data.items()},
+                inputs=tuple(inputs),
+                output=output,
+                layout=layout,
+                is_decompression=is_decompression,
             )
-        )  # fmt: skip
+        )
         return output
 
     def layer(self, node: Node, kind: str, inputs: Sequence[Value], bias: Value | None = None, **data: Any) -> Value:
@@ -179,9 +191,15 @@ def _conv(e: _Emitter, node: Node) -> Value:
     kernel: Any = e.constant(node, "kernel", grouped)
     bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * rank))
     return e.layer(
-        node, "Convolution" if op.groups == 1 else "GroupConvolution", [e.image(node), kernel], bias,
-        strides=op.stride, dilations=op.dilation, **pads(op.padding), auto_pad="explicit",
-    )  # fmt: skip
+        node,
+        "Convolution" if op.groups == 1 else "GroupConvolution",
+        [e.image(node), kernel],
+        bias,
+        strides=op.stride,
+        dilations=op.dilation,
+        **pads(op.padding),
+        auto_pad="explicit",
+    )
 
 
 def _dense(e: _Emitter, node: Node) -> Value:
@@ -195,9 +213,16 @@ def _pool(kind: str, **data: Any) -> Callable[[_Emitter, Node], Value]:
     def emit(e: _Emitter, node: Node) -> Value:
         op: Any = node.op
         return e.layer(
-            node, kind, [e.image(node)], kernel=op.kernel_size, strides=op.stride, **pads(op.padding), **data,
-            rounding_type="floor", auto_pad="explicit",
-        )  # fmt: skip
+            node,
+            kind,
+            [e.image(node)],
+            kernel=op.kernel_size,
+            strides=op.stride,
+            **pads(op.padding),
+            **data,
+            rounding_type="floor",
+            auto_pad="explicit",
+        )
 
     return emit
 

@@ -7,8 +7,7 @@ Source: LiteRT, tflite/schema/schema.fbs and tflite/tools/versioning/op_version.
 
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from edgecnn import ops
 from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
@@ -16,7 +15,7 @@ from edgecnn.graph import Graph, Node
 from edgecnn.interfaces import Artifact
 
 from ._flatbuffer import opened
-from ._tflite_emitter import TfliteEmitter
+from ._tflite_emitter import Spec, TfliteEmitter
 from ._tflite_windows import conv, pool
 from ._writing import contract_json, describe, refuse_unknown
 
@@ -53,59 +52,49 @@ class TfliteFormat:
 
 
 def _dense(e: TfliteEmitter, node: Node) -> None:
-    kernel = e.shape(node.inputs[1])
+    kernel, keep = e.shape(node.inputs[1]), len(e.shape(node.output)) > 2
     weights = e.arranged(node, "kernel", lambda data: data.T)
-    keep = len(e.shape(node.output)) > 2
-    e.operator(
-        "FULLY_CONNECTED",
-        [e.value(node.inputs[0]), weights, e.bias(node, kernel[-1] or 0)],
-        [e.value(node.output)],
-        "FullyConnected",
-        version=5 if keep else 1,
-        fusedActivationFunction=e.fused(node),
-        keepNumDims=keep,
-    )
+    fields = {"fusedActivationFunction": e.fused(node), "keepNumDims": keep}
+    spec = Spec(kind="FULLY_CONNECTED", options="FullyConnected", fields=fields, version=5 if keep else 1)
+    e.operator(spec, [e.value(node.inputs[0]), weights, e.bias(node, kernel[-1] or 0)], [e.value(node.output)])
 
 
 def _mean(e: TfliteEmitter, node: Node) -> None:
-    assert isinstance(node.op, ops.Mean)
-    axes = e.integers(f"{node.name}/axes", node.op.axes)
-    e.operator("MEAN", [e.value(node.inputs[0]), axes], [e.value(node.output)], "Reducer", keepDims=node.op.keep_dims)
+    op: Any = node.op
+    spec = Spec(kind="MEAN", options="Reducer", fields={"keepDims": op.keep_dims})
+    e.operator(spec, [e.value(node.inputs[0]), e.integers(f"{node.name}/axes", op.axes)], [e.value(node.output)])
 
 
 def _elementwise(kind: str) -> Callable[[TfliteEmitter, Node], None]:
     def emit(e: TfliteEmitter, node: Node) -> None:
-        inputs = [e.value(name) for name in node.inputs]
-        e.operator(kind, inputs, [e.value(node.output)], kind.title(), fusedActivationFunction=e.fused(node))
+        spec = Spec(kind=kind, options=kind.title(), fields={"fusedActivationFunction": e.fused(node)})
+        e.operator(spec, [e.value(name) for name in node.inputs], [e.value(node.output)])
 
     return emit
 
 
-def _plain(kind: str, options: str = "", **fields: object) -> Callable[[TfliteEmitter, Node], None]:
+def _plain(spec: Spec) -> Callable[[TfliteEmitter, Node], None]:
     """Return the row of an operator that takes its inputs as they are."""
-    return lambda e, node: e.operator(
-        kind, [e.value(name) for name in node.inputs], [e.value(node.output)], options, **fields
-    )
+    return lambda e, node: e.operator(spec, [e.value(name) for name in node.inputs], [e.value(node.output)])
 
 
 def _clip(e: TfliteEmitter, node: Node) -> None:
-    assert isinstance(node.op, ops.Clip)
-    source, name = e.value(node.inputs[0]), node.name
-    raised = e.tensor(f"{name}/raised", e.shape(node.output))
-    low = e.constant(f"{name}/minimum", np.float32([node.op.minimum]).reshape(()), "float32")
-    high = e.constant(f"{name}/maximum", np.float32([node.op.maximum]).reshape(()), "float32")
-    e.operator("MAXIMUM", [source, low], [raised], "MaximumMinimum")
-    e.operator("MINIMUM", [raised, high], [e.value(node.output)], "MaximumMinimum")
+    op: Any = node.op
+    raised = e.tensor(f"{node.name}/raised", e.shape(node.output))
+    low = e.scalar(f"{node.name}/minimum", op.minimum)
+    high = e.scalar(f"{node.name}/maximum", op.maximum)
+    e.operator(Spec(kind="MAXIMUM", options="MaximumMinimum"), [e.value(node.inputs[0]), low], [raised])
+    e.operator(Spec(kind="MINIMUM", options="MaximumMinimum"), [raised, high], [e.value(node.output)])
 
 
 def _pad(e: TfliteEmitter, node: Node) -> None:
-    assert isinstance(node.op, ops.Pad)
-    inputs = [e.value(node.inputs[0]), e.integers(f"{node.name}/padding", node.op.padding)]
-    if node.op.value == 0:
-        e.operator("PAD", inputs, [e.value(node.output)], "Pad")
+    op: Any = node.op
+    inputs = [e.value(node.inputs[0]), e.integers(f"{node.name}/padding", op.padding)]
+    if op.value == 0:
+        e.operator(Spec(kind="PAD", options="Pad"), inputs, [e.value(node.output)])
         return
-    value = e.constant(f"{node.name}/value", np.float32(node.op.value).reshape(()), "float32")
-    e.operator("PADV2", [*inputs, value], [e.value(node.output)], "PadV2")
+    inputs.append(e.scalar(f"{node.name}/value", op.value))
+    e.operator(Spec(kind="PADV2", options="PadV2"), inputs, [e.value(node.output)])
 
 
 def _reshape(e: TfliteEmitter, node: Node) -> None:
@@ -113,14 +102,14 @@ def _reshape(e: TfliteEmitter, node: Node) -> None:
 
 
 def _transpose(e: TfliteEmitter, node: Node) -> None:
-    assert isinstance(node.op, ops.Transpose)
-    e.transpose(e.value(node.inputs[0]), node.op.permutation, e.value(node.output), node.name)
+    op: Any = node.op
+    e.transpose(e.value(node.inputs[0]), op.permutation, e.value(node.output), node.name)
 
 
 def _concat(e: TfliteEmitter, node: Node) -> None:
-    assert isinstance(node.op, ops.Concat)
-    inputs = [e.value(name) for name in node.inputs]
-    e.operator("CONCATENATION", inputs, [e.value(node.output)], "Concatenation", axis=node.op.axis)
+    op: Any = node.op
+    spec = Spec(kind="CONCATENATION", options="Concatenation", fields={"axis": op.axis})
+    e.operator(spec, [e.value(name) for name in node.inputs], [e.value(node.output)])
 
 
 ROWS: dict[type[ops.Op], Callable[[TfliteEmitter, Node], None]] = {
@@ -132,12 +121,12 @@ ROWS: dict[type[ops.Op], Callable[[TfliteEmitter, Node], None]] = {
     ops.Add: _elementwise("ADD"),
     ops.Sub: _elementwise("SUB"),
     ops.Mul: _elementwise("MUL"),
-    ops.ReLU: _plain("RELU"),
-    ops.ReLU6: _plain("RELU6"),
-    ops.Sigmoid: _plain("LOGISTIC"),
-    ops.Tanh: _plain("TANH"),
+    ops.ReLU: _plain(Spec(kind="RELU")),
+    ops.ReLU6: _plain(Spec(kind="RELU6")),
+    ops.Sigmoid: _plain(Spec(kind="LOGISTIC")),
+    ops.Tanh: _plain(Spec(kind="TANH")),
     ops.Clip: _clip,
-    ops.Softmax: _plain("SOFTMAX", "Softmax", beta=1.0),
+    ops.Softmax: _plain(Spec(kind="SOFTMAX", options="Softmax", fields={"beta": 1.0})),
     ops.Pad: _pad,
     ops.Reshape: _reshape,
     ops.Transpose: _transpose,

@@ -1,7 +1,7 @@
 """Convert: one Graph into artifacts of several formats, each held against the source before it is handed over.
 
-Everything is written into a scratch folder, verified there, and moved into place together; when a check fails nothing is
-handed over.
+Everything is written into a scratch folder, verified there, and moved into place together; when a check fails nothing
+is handed over.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecnn import registry
 from edgecnn.contract import Contract, Recipe
-from edgecnn.errors import UsageError
+from edgecnn.errors import CheckFailedError, UsageError
 from edgecnn.graph import Array, Graph, with_batch
 from edgecnn.interfaces import Artifact, Writer
 from edgecnn.outputs import safe_name, staged
@@ -70,9 +70,13 @@ class Plan:
 
 
 def convert(
-    graph: Graph, folder: Path, plan: Plan, *, load: Callable[[Contract], Array] | None = None,
+    graph: Graph,
+    folder: Path,
+    plan: Plan,
+    *,
+    load: Callable[[Contract], Array] | None = None,
     advance: Callable[[str], None] = lambda what: None,
-) -> Conversion:  # fmt: skip
+) -> Conversion:
     """Write a Graph in several formats and verify each.
 
     Args:
@@ -85,6 +89,7 @@ def convert(
     Raises:
         OutputError: When an artifact exists already or the folder cannot be written.
         UnsupportedError: When a format cannot carry the Graph.
+        ParityError: When a check fails; nothing is written then.
     """
     writers = [_writer(name) for name in plan.formats]
     stem = safe_name(graph.name) + ("" if plan.recipe == "float32" else f"_{plan.recipe}")
@@ -99,28 +104,44 @@ def convert(
         for writer, path in zip(writers, paths, strict=True):
             written.append(writer.write(shipped, scratch / path.name))
             advance(f"wrote {path.name}")
-        parity = () if load is None else check(graph, shipped, [a.path for a in written], load, plan.threads, advance)
+        files = [artifact.path for artifact in written]
+        parity = check(graph, shipped, files, load, threads=plan.threads, advance=advance) if load else ()
         conversion = Conversion(
-            deployment=deployment, parity=tuple(replace(p, artifact=str(folder / Path(p.artifact).name)) for p in parity),
+            deployment=deployment,
+            parity=tuple(replace(p, artifact=str(path)) for p, path in zip(parity, paths, strict=False)),
             artifacts=tuple(replace(a, path=path) for a, path in zip(written, paths, strict=True)),
-        )  # fmt: skip
+        )
         if not conversion.passed:
-            raise ParityFailure(conversion)
+            raise ParityError(conversion)
     return conversion
 
 
-class ParityFailure(Exception):  # noqa: N818 - it carries a result out of the scratch folder; the caller reports it
-    """Carries a conversion whose check failed out of the scratch folder, which is thereby removed."""
+class ParityError(CheckFailedError):
+    """An artifact does not compute what its source computes, so that nothing was handed over.
+
+    Attributes:
+        conversion: What was found.
+    """
 
     def __init__(self, conversion: Conversion) -> None:
-        super().__init__("parity failed")
+        worst = min((parity for parity in conversion.parity if not parity.passed), key=lambda parity: parity.snr_db)
+        super().__init__(
+            f"{worst.artifact}: parity was wanted; found an SNR of {worst.snr_db:.1f} dB and a maximum error of "
+            f"{worst.max_error:.1e} of the range. Nothing was written; --no-verify writes it all the same."
+        )
         self.conversion = conversion
 
 
 def check(
-    source: Graph, shipped: Graph, artifacts: Sequence[Path], load: Callable[[Contract], Array], threads: int,
-    advance: Callable[[str], None] = lambda what: None, target: str | None = None,
-) -> tuple[Parity, ...]:  # fmt: skip
+    source: Graph,
+    shipped: Graph,
+    artifacts: Sequence[Path],
+    load: Callable[[Contract], Array],
+    *,
+    threads: int = 1,
+    advance: Callable[[str], None] = lambda what: None,
+    target: str | None = None,
+) -> tuple[Parity, ...]:
     """Verify artifacts of one source; the reference runs once for each contract that differs.
 
     Args:
@@ -151,7 +172,7 @@ def check(
                 rounding=rounding,
                 threads=threads,
                 layout=stored.layout if stored else form.default_layout,
-            )  # fmt: skip
+            )
         )
         advance(f"verified {path.name}")
     return tuple(checked)

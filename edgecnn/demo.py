@@ -3,20 +3,22 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgecnn.contract import Contract
-from edgecnn.convert import Conversion, ParityFailure, Plan, convert
-from edgecnn.errors import CheckFailedError, UsageError
+from edgecnn.convert import Conversion, Plan, convert
+from edgecnn.errors import UsageError
 from edgecnn.execute import execute
 from edgecnn.extras import require
 from edgecnn.graph import Array, Graph
 from edgecnn.interfaces import SessionOptions
 from edgecnn.models.build import ZooOptions, build
 from edgecnn.source import format_of, target_for
+from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import Dataset, digits
 from edgecnn.training.fit import train
 from edgecnn.verify import Parity, run_batches
@@ -24,6 +26,7 @@ from edgecnn.verify import Parity, run_batches
 FORMATS = ("tflite", "onnx", "openvino")
 PICTURE = "digit.png"
 BATCH_SIZE = 32
+AUGMENTATION = Augmentation(shift=0.05, rotation_degrees=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +49,10 @@ class Network:
 NETWORKS = (
     Network(model="lenet5", options=ZooOptions(), epochs=15, learning_rate=2e-3),
     Network(
-        model="mobilenet_v2", options=ZooOptions(width_multiplier=0.35, resolution=64, classes=10, in_channels=1),
-        epochs=12, learning_rate=3e-3,
+        model="mobilenet_v2",
+        options=ZooOptions(width_multiplier=0.35, resolution=48, classes=10, in_channels=1, dropout=0.0),
+        epochs=10,
+        learning_rate=5e-3,
     ),
 )
 
@@ -106,7 +111,7 @@ def run_demo(folder: Path, *, force: bool, seed: int = 0, report: Callable[[str]
         report: Called with what happens next.
 
     Raises:
-        CheckFailedError: When an artifact does not compute what its network computes.
+        ParityError: When an artifact does not compute what its network computes.
         MissingError: When one of the packages that `edgecnn[demo]` brings is not installed.
     """
     rows: list[DemoRow] = []
@@ -119,22 +124,26 @@ def run_demo(folder: Path, *, force: bool, seed: int = 0, report: Callable[[str]
         data = digits(graph.contract, seed=seed)
         report(f"training {network.model} on {len(data.train.images)} digits")
         trained = train(
-            graph, data, epochs=network.epochs, batch_size=BATCH_SIZE, learning_rate=network.learning_rate, seed=seed
+            graph,
+            data,
+            epochs=network.epochs,
+            batch_size=BATCH_SIZE,
+            learning_rate=network.learning_rate,
+            seed=seed,
+            augmentation=AUGMENTATION,
         )
         report(f"converting and verifying {network.model}")
-        conversion = _converted(trained.graph, folder, data.test.images, force=force)
+        plan = Plan(formats=FORMATS, force=force)
+        conversion = convert(trained.graph, folder, plan, load=partial(_held_out, data))
         report(f"timing {network.model}")
         rows += _rows(trained.graph, conversion, data)
         truth = _save_picture(data, picture)
     return Demo(rows=tuple(rows), picture=picture, truth=truth)
 
 
-def _converted(graph: Graph, folder: Path, images: Array, *, force: bool) -> Conversion:
-    try:
-        return convert(graph, folder, Plan(formats=FORMATS, force=force), load=lambda contract: images)
-    except ParityFailure as failure:
-        worst = min(failure.conversion.parity, key=lambda parity: parity.snr_db)
-        raise CheckFailedError(f"{worst.artifact}: parity failed with an SNR of {worst.snr_db:.1f} dB") from None
+def _held_out(data: Dataset, contract: Contract) -> Array:
+    """Return the held-out digits; they were prepared by this very contract."""
+    return data.test.images
 
 
 def _rows(graph: Graph, conversion: Conversion, data: Dataset) -> list[DemoRow]:
@@ -144,9 +153,15 @@ def _rows(graph: Graph, conversion: Conversion, data: Dataset) -> list[DemoRow]:
     expected = _accuracy(execute(graph, {"image": data.test.images})["logits"], data)
     return [
         DemoRow(
-            artifact=artifact.path, target=parity.target, parity=parity, size_bytes=artifact.size_bytes,
-            accuracy=_accuracy(_logits(artifact.path, data), data), source_accuracy=expected,
-            test_images=len(data.test.images), median_s=row.latency.median_s, p10_s=row.latency.p10_s,
+            artifact=artifact.path,
+            target=parity.target,
+            parity=parity,
+            size_bytes=artifact.size_bytes,
+            accuracy=_accuracy(_logits(artifact.path, data), data),
+            source_accuracy=expected,
+            test_images=len(data.test.images),
+            median_s=row.latency.median_s,
+            p10_s=row.latency.p10_s,
             p90_s=row.latency.p90_s,
         )
         for artifact, parity, row in zip(conversion.artifacts, conversion.parity, measured, strict=True)
@@ -176,4 +191,4 @@ def _save_picture(data: Dataset, path: Path) -> str:
 def to_pixels(values: Array, contract: Contract) -> Array:
     """Return a network's input (height, width, channels) as pixels in 0..255."""
     pixels = values * np.asarray(contract.std, np.float32) + np.asarray(contract.mean, np.float32)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8)

@@ -8,7 +8,6 @@ from edgecnn.errors import MissingError
 EXTRA_OF = {
     "ai_edge_litert": "tflite",
     "flatbuffers": "tflite",
-    "google": "onnx",
     "h5py": "keras",
     "keras": "train",
     "onnx": "onnx",

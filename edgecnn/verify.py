@@ -1,9 +1,9 @@
 """Verify: hold an artifact in its runtime against its source in NumPy, on real images.
 
 Signal-to-noise ratio in dB = 10 log10(signal / error), with the mean over the images of each output removed from both:
-what never changes from image to image is no signal. Parity of float artifacts is SNR >= 80 dB and a maximum error of at
-most 1e-4 of the output's range, over at least 16 real images. A float16 artifact is held against the source with the same
-rounded constants; what the rounding costs is reported beside it.
+what never changes from image to image is no signal. Parity of float artifacts is SNR >= 80 dB and a maximum error of
+at most 1e-4 of the output's range, over at least 16 real images. A float16 artifact is held against the source with
+the same rounded constants; what the rounding costs is reported beside it.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""LiteRT on the CPU: the Interpreter with its XNNPACK delegate; tflite-runtime where a small device has that instead."""
+"""LiteRT on the CPU: the Interpreter with XNNPACK; tflite-runtime where a small device has that instead."""
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
@@ -90,7 +90,7 @@ class _LitertSession:
 
 
 def interpreter_module() -> tuple[Any, str]:
-    """Return (module with Interpreter, name and version) of LiteRT, or of tflite-runtime where only that is installed."""
+    """Return (module with Interpreter, its name and version): LiteRT, or tflite-runtime where only that is there."""
     try:
         module = require("ai_edge_litert.interpreter", purpose="litert_cpu")
         return module, f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"

@@ -46,18 +46,21 @@ class OpenvinoCpu:
         if not constants.is_file():
             raise NotThereError(f"{path}: its constants were wanted in {constants.name}; there is none. Copy it too.")
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": options.threads,
+            "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-        }  # fmt: skip
+        }
         core = runtime.Core()
         try:
             compiled = core.compile_model(core.read_model(str(path)), DEVICE, settings)
         except RuntimeError as error:
             raise InputFileError(f"{path}: OpenVINO refuses it: {reason(error)}") from None
         facts = Facts(
-            runtime=version(runtime), threads=compiled.get_property("INFERENCE_NUM_THREADS"),
+            runtime=version(runtime),
+            threads=compiled.get_property("INFERENCE_NUM_THREADS"),
             precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
-        )  # fmt: skip
+        )
         return _OpenvinoSession(runtime, compiled, facts)
 
 

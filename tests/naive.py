@@ -26,9 +26,13 @@ def out_sizes(
 
 
 def met(
-    image: Array, start: Sequence[int], offset: Sequence[int], stride: Sequence[int], padding: Pairs,
+    image: Array,
+    start: Sequence[int],
+    offset: Sequence[int],
+    stride: Sequence[int],
+    padding: Pairs,
     dilation: Sequence[int],
-) -> tuple[int, ...] | None:  # fmt: skip
+) -> tuple[int, ...] | None:
     """Return the input position that a kernel position meets, or None where that is padding."""
     found = tuple(
         p * s + o * d - before for p, o, s, (before, _), d in zip(start, offset, stride, padding, dilation, strict=True)
@@ -38,9 +42,15 @@ def met(
 
 
 def conv(
-    image: Array, kernel: Array, bias: Array, *, stride: Sequence[int], padding: Pairs, dilation: Sequence[int],
+    image: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    stride: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
     groups: int,
-) -> Array:  # fmt: skip
+) -> Array:
     """Cross-correlate group by group; output channel o belongs to group o // (out_channels / groups)."""
     kernel_size, (group_inputs, out_channels) = kernel.shape[:-2], kernel.shape[-2:]
     result = np.zeros((len(image), *out_sizes(image, kernel_size, stride, padding, dilation), out_channels))

@@ -105,8 +105,11 @@ def test_convert_verify_run_and_bench_work_together(tmp_path: Path) -> None:
     first = [data_of("run", path, str(image))["classes"][0]["index"] for path in paths]
     assert len(set(first)) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "mobilenet_v2.bin", "mobilenet_v2.onnx", "mobilenet_v2.tflite", "mobilenet_v2.xml",
-    ]  # fmt: skip
+        "mobilenet_v2.bin",
+        "mobilenet_v2.onnx",
+        "mobilenet_v2.tflite",
+        "mobilenet_v2.xml",
+    ]
 
 
 def test_verify_fails_for_another_network(tmp_path: Path) -> None:
@@ -135,6 +138,11 @@ def test_float16_reports_what_the_rounding_costs(tmp_path: Path) -> None:
         (["cost", "lenet5", "--width", "-1"], 2, "width_multiplier must lie in (0, 10000]; got -1.0"),
         (["cost", "lenet5", "--resolution", "8"], 2, "resolution must be at least 16; got 8"),
         (["convert", "lenet5", "--to", "tflight"], 2, "No format is named 'tflight'. Did you mean 'tflite'?"),
+        (
+            ["cost", "lenet5", "--convolution", "normal"],
+            2,
+            "no depthwise-separable convolution, so it has no normal twin",
+        ),
         (["convert", "lenet5", "--batch", "many"], 2, "--batch must be a number in 1..4096 or 'dynamic'; got 'many'"),
         (["convert", "there/is/none.keras"], 4, "there/is/none.keras: a file was wanted; there is none."),
         (["convert", "net.pb"], 3, "a file that ends in one of .tflite, .onnx, .xml, .keras was wanted; got '.pb'"),
@@ -189,12 +197,17 @@ def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "made").exists()
 
 
-def test_a_failed_check_hands_nothing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_hands_nothing_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("edgecnn.verify.MINIMUM_SNR_DB", 1000.0)
-    result = run("convert", "lenet5", "--to", "onnx", "-o", str(tmp_path / "made"), "--json")
-    assert result.exit_code == 1
-    assert json.loads(result.stdout)["passed"] is False
-    assert "nothing was written" in result.stderr
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", "lenet5", "--to", "onnx", "-o", str(tmp_path / "made"), "--json"])
+    captured = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert json.loads(captured.out)["passed"] is False
+    assert "parity was wanted; found an SNR of" in captured.err
+    assert "Nothing was written" in captured.err
     assert not (tmp_path / "made").exists()
 
 

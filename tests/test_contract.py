@@ -19,11 +19,15 @@ def contracts(draw: st.DrawFn) -> Contract:
     chosen: dict[str, Any] = {name: draw(st.sampled_from(choices)) for name, choices in CHOICES.items()}
     channels = 1 if chosen["colour_order"] == "GRAY" else 3
     return Contract(
-        height=draw(st.integers(1, 4096)), width=draw(st.integers(1, 4096)), **chosen,
-        mean=draw(st.tuples(*[finite] * channels)), std=draw(st.tuples(*[positive] * channels)),
-        crop_fraction=draw(st.floats(0, 1, exclude_min=True)), is_assumed=draw(st.booleans()),
+        height=draw(st.integers(1, 4096)),
+        width=draw(st.integers(1, 4096)),
+        **chosen,
+        mean=draw(st.tuples(*[finite] * channels)),
+        std=draw(st.tuples(*[positive] * channels)),
+        crop_fraction=draw(st.floats(0, 1, exclude_min=True)),
+        is_assumed=draw(st.booleans()),
         labels=tuple(draw(st.lists(st.text(max_size=9), max_size=4))),
-    )  # fmt: skip
+    )
 
 
 @given(contract=contracts())
@@ -86,11 +90,19 @@ def test_numbers_that_do_not_fit_are_refused_by_name(changes: dict[str, Any], fi
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "3", "null", '"text"', b"\xff\xfe", "[" * 100_000,
-        '{"schema_version": 1}', '{"schema_version": 1, "height": 8}',
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        '"text"',
+        b"\xff\xfe",
+        "[" * 100_000,
+        '{"schema_version": 1}',
+        '{"schema_version": 1, "height": 8}',
     ],
     ids=range(10),
-)  # fmt: skip
+)
 def test_what_is_no_contract_is_refused_with_the_file(text: str | bytes) -> None:
     with pytest.raises(InputFileError, match=r"^model.onnx: its contract cannot be read: "):
         parse_contract(text, "model.onnx")
@@ -106,12 +118,26 @@ def test_another_schema_version_is_refused(version: object) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("height", "8"), ("height", 8.5), ("height", True), ("width", None), ("crop_fraction", "0.5"),
-        ("crop_fraction", True), ("is_assumed", 1), ("colour_order", 3), ("layout", ["NHWC"]), ("mean", "123"),
-        ("mean", [1, 2, "3"]), ("mean", {"a": 1}), ("mean", 5), ("std", [True, True, True]), ("labels", "abc"),
-        ("labels", [1]), ("labels", {"cat": 0}), ("mean", [10**400, 0, 0]),
+        ("height", "8"),
+        ("height", 8.5),
+        ("height", True),
+        ("width", None),
+        ("crop_fraction", "0.5"),
+        ("crop_fraction", True),
+        ("is_assumed", 1),
+        ("colour_order", 3),
+        ("layout", ["NHWC"]),
+        ("mean", "123"),
+        ("mean", [1, 2, "3"]),
+        ("mean", {"a": 1}),
+        ("mean", 5),
+        ("std", [True, True, True]),
+        ("labels", "abc"),
+        ("labels", [1]),
+        ("labels", {"cat": 0}),
+        ("mean", [10**400, 0, 0]),
     ],
-)  # fmt: skip
+)
 def test_fields_of_a_wrong_type_are_refused(field: str, value: object) -> None:
     data = {**json.loads(Contract(height=8, width=8).to_json()), field: value}
     with pytest.raises(InputFileError, match=r"^file: its contract cannot be read: "):

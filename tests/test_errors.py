@@ -49,8 +49,15 @@ def test_each_error_has_the_parents_and_the_exit_code_of_the_drawing(name: str) 
 def test_exit_codes() -> None:
     codes = {name: error.exit_code for name, error in CLASSES.items()}
     assert codes == {
-        "EdgeCNNError": 1, "CheckFailedError": 1,
-        "UsageError": 2, "UnknownNameError": 2, "ShapeError": 2, "OutputError": 2,
-        "InputFileError": 3, "GraphError": 3, "UnsupportedError": 3,
-        "MissingError": 4, "NotThereError": 4,
-    }  # fmt: skip
+        "EdgeCNNError": 1,
+        "CheckFailedError": 1,
+        "UsageError": 2,
+        "UnknownNameError": 2,
+        "ShapeError": 2,
+        "OutputError": 2,
+        "InputFileError": 3,
+        "GraphError": 3,
+        "UnsupportedError": 3,
+        "MissingError": 4,
+        "NotThereError": 4,
+    }

@@ -193,3 +193,15 @@ def test_a_palette_picture_reads_as_its_colours(tmp_path: Path) -> None:
     image: Any = Image.fromarray(coloured(9, 9, (0, 255, 0))).quantize(4)
     image.save(tmp_path / "x.png")
     assert_array_equal(read_image(tmp_path / "x.png", SMALL)[4, 4], [-1, 1, -1])
+
+
+def test_a_photograph_that_a_camera_turned_is_set_upright(tmp_path: Path) -> None:
+    pixels = coloured(8, 8, (0, 0, 0))
+    pixels[:, :4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the stored left edge is the top
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    contract = Contract(height=8, width=8, crop_fraction=1.0)
+    found = read_image(tmp_path / "turned.png", contract)
+    assert found[0].min() == 1
+    assert found[-1].max() == -1

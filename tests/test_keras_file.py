@@ -72,8 +72,11 @@ def zoo(name: str) -> Graph:
 def assert_same(found: Graph, wanted: Graph) -> None:
     """Both Graphs have the same nodes, ports, contract and constants; only the twin's kernels may have other names."""
     assert (found.name, found.inputs, found.outputs, found.contract) == (
-        wanted.name, wanted.inputs, wanted.outputs, wanted.contract,
-    )  # fmt: skip
+        wanted.name,
+        wanted.inputs,
+        wanted.outputs,
+        wanted.contract,
+    )
     assert [(n.name, n.op, n.outputs) for n in found.nodes] == [(n.name, n.op, n.outputs) for n in wanted.nodes]
     for a, b in zip(found.nodes, wanted.nodes, strict=True):
         assert a.inputs == tuple(name.replace("normal_kernel", "kernel") for name in b.inputs)
@@ -286,11 +289,18 @@ def test_layer_is_read(name: str, tmp_path: Path, keras: ModuleType) -> None:
 
 def test_sequential_model_with_default_names(tmp_path: Path, keras: ModuleType) -> None:
     k = keras.layers
-    model = keras.Sequential([
-        keras.Input((16, 16, 3), name="photo"), k.Conv2D(4, 3, activation="relu", name="first.conv"), k.MaxPooling2D(),
-        k.DepthwiseConv2D(3, name="depth"), k.Conv2D(5, 1, name="second"), k.GlobalAveragePooling2D(),
-        k.Dense(3, activation="softmax", name="out"),
-    ], name="net")  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3), name="photo"),
+            k.Conv2D(4, 3, activation="relu", name="first.conv"),
+            k.MaxPooling2D(),
+            k.DepthwiseConv2D(3, name="depth"),
+            k.Conv2D(5, 1, name="second"),
+            k.GlobalAveragePooling2D(),
+            k.Dense(3, activation="softmax", name="out"),
+        ],
+        name="net",
+    )
     randomise(model).save(tmp_path / "a.keras")
     graph = KERAS.read(tmp_path / "a.keras")
     assert (graph.name, graph.inputs[0].name, graph.outputs[0].name) == ("net", "photo", "out/softmax")
@@ -442,10 +452,13 @@ def file(tmp_path: Path, lenet: bytes) -> Path:
 
 
 def rewrite(
-    path: Path, *, config: Callable[[dict[str, Any]], object] | None = None, drop: str = "",
+    path: Path,
+    *,
+    config: Callable[[dict[str, Any]], object] | None = None,
+    drop: str = "",
     add: dict[str, bytes] | None = None,
     compression: int = zipfile.ZIP_STORED,
-) -> None:  # fmt: skip
+) -> None:
     """Change members of an archive in place."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist() if name != drop} | (add or {})

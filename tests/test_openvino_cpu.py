@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ pytest.importorskip("openvino")
 
 @pytest.fixture
 def lenet5(tmp_path: Path) -> Path:
-    return OPENVINO.write(deploy(with_batch(build("lenet5"), 1)).graph, tmp_path / "lenet5.xml").path
+    OPENVINO.write(deploy(with_batch(build("lenet5"), 1)).graph, tmp_path / "lenet5.xml")
+    return tmp_path / "lenet5.xml"
 
 
 def test_the_target_grants_float32_and_the_threads_that_were_asked_for(lenet5: Path) -> None:
@@ -52,7 +54,8 @@ def test_missing_constants_are_not_there(lenet5: Path) -> None:
         OPENVINO_CPU.open(lenet5, SessionOptions())
 
 
-REFUSED = {
+Damage = Callable[[bytes, bytes], tuple[bytes, bytes]]
+REFUSED: dict[str, tuple[Damage, str]] = {
     "constants_cut": (lambda xml, bin_: (xml, bin_[:1000]), "Incorrect weights in bin file!"),
     "unknown_layer": (lambda xml, bin_: (xml.replace(b'"ReLU"', b'"Fancy"'), bin_), "type: Fancy"),
     "cut": (lambda xml, bin_: (xml[:5000], bin_), "tags mismatch"),

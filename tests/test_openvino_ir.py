@@ -31,7 +31,8 @@ ov = pytest.importorskip("openvino")
 
 @pytest.fixture
 def lenet5(tmp_path: Path) -> Path:
-    return OPENVINO.write(deploy(with_batch(build("lenet5"), 1)).graph, tmp_path / "lenet5.xml").path
+    OPENVINO.write(deploy(with_batch(build("lenet5"), 1)).graph, tmp_path / "lenet5.xml")
+    return tmp_path / "lenet5.xml"
 
 
 def layout_of(graph: Graph, port: Port) -> str | None:
@@ -64,7 +65,7 @@ def test_zoo_networks_agree_with_execute(model: str, batch: int | None, half: bo
     graph = deploy(with_batch(build(model, options), batch)).graph
     graph = store_float16(graph) if half else graph
     shape = graph.tensors["image"].shape
-    x = np.random.default_rng(1).standard_normal((batch or 2, *shape[1:]), dtype=np.float32)
+    x = np.random.default_rng(1).standard_normal([size or 2 for size in shape], dtype=np.float32)
     found, wanted = run(graph, tmp_path / "m.xml", x)["logits"], execute(graph, {"image": x})["logits"]
     assert np.abs(found - wanted).max() <= 1e-4 * np.ptp(wanted)
 
@@ -72,8 +73,13 @@ def test_zoo_networks_agree_with_execute(model: str, batch: int | None, half: bo
 def test_mobilenet_v2_has_exactly_these_layers(tmp_path: Path) -> None:
     graph = deploy(with_batch(build("mobilenet_v2", ZooOptions(width_multiplier=0.35, resolution=96)), 1)).graph
     assert OPENVINO.write(graph, tmp_path / "m.xml").operators == {
-        "Add": 10 + 52 + 1, "Convolution": 35, "Clamp": 35, "GroupConvolution": 17, "ReduceMean": 1, "MatMul": 1,
-    }  # fmt: skip
+        "Add": 10 + 52 + 1,
+        "Convolution": 35,
+        "Clamp": 35,
+        "GroupConvolution": 17,
+        "ReduceMean": 1,
+        "MatMul": 1,
+    }
 
 
 def constant(b: GraphBuilder, name: str, shape: tuple[int, ...]) -> str:
@@ -122,12 +128,13 @@ CASES: dict[str, tuple[Make, tuple[int | None, ...]]] = {
     "dense_fused": (dense_with_everything, (None, 5, 4)),
     "constant_shared": (shared_by_dense_and_add, (4, 4)),
     "pad_everywhere": (
-        lambda b, x: b.node("y", ops.Pad(padding=((1, 0), (1, 2), (0, 3), (2, 1)), value=-2.5), x), SQUARE
+        lambda b, x: b.node("y", ops.Pad(padding=((1, 0), (1, 2), (0, 3), (2, 1)), value=-2.5), x),
+        SQUARE,
     ),
     "concat_with_constant": (lambda b, x: b.node("y", ops.Concat(axis=3), x, constant(b, "c", (1, 4, 4, 2))), SQUARE),
     "reshape_symbolic": (lambda b, x: b.node("y", ops.Reshape(shape=(None, 8, 2, 4)), x), (None, 4, 4, 4)),
     "odd_names": (oddly_named, SQUARE),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -169,8 +176,9 @@ def test_openvino_finds_names_layouts_and_contract(tmp_path: Path) -> None:
     model = ov.Core().read_model(path)
     assert model.friendly_name == "tried"
     assert (model.input("image").partial_shape, model.output("result").partial_shape) == (
-        ov.PartialShape([-1, 3, 9, 8]), ov.PartialShape([-1, 5, 9, 8]),
-    )  # fmt: skip
+        ov.PartialShape([-1, 3, 9, 8]),
+        ov.PartialShape([-1, 5, 9, 8]),
+    )
     assert ov.layout_helpers.get_layout(model.input(0)) == ov.Layout("[N,C,H,W]")
     seen = model.get_rt_info(CONTRACT_KEY)
     assert getattr(seen, "value", seen) == replace(contract, layout="NCHW").to_json()

@@ -228,9 +228,13 @@ def test_deployment_leaves_a_trained_block_as_its_layers_alone() -> None:
     deployed = deploy(graph)
     assert [node.kind for node in deployed.graph.nodes] == ["Conv", "Conv", "Add", "Mean", "Dense"]
     assert deployed.applied == {
-        "remove_identities": 2, "fold_constants": 0, "fold_padding": 1,
-        "fold_batch_norm": 2, "lower_batch_norm": 0, "fuse_activation": 2,
-    }  # fmt: skip
+        "remove_identities": 2,
+        "fold_constants": 0,
+        "fold_padding": 1,
+        "fold_batch_norm": 2,
+        "lower_batch_norm": 0,
+        "fuse_activation": 2,
+    }
     assert deployed.refused == ()
     assert [each.name for each in DEPLOYMENT] == list(deployed.applied)
     assert_allclose(run(deployed.graph), run(graph), rtol=1e-4, atol=1e-5)

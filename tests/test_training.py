@@ -19,6 +19,7 @@ from edgecnn.execute import execute
 from edgecnn.models.build import ZooOptions, build
 from edgecnn.ops import Mean, ReLU6
 from edgecnn.training import datasets, fit
+from edgecnn.training.augmentation import Augmentation
 
 # Keras 3.15 turns TensorFlow's variables into arrays without NumPy 2's copy keyword; nothing of it is ours to change.
 pytestmark = pytest.mark.filterwarnings(
@@ -190,3 +191,20 @@ def test_train_command_fits_the_zoo_network_to_the_data(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(build_command, ["lenet5", "-o", str(tmp_path / "a.h5")])
     assert wrong.exit_code == 2
     assert "a file that ends in .keras was wanted" in wrong.stderr
+
+
+@pytest.mark.parametrize(("shift", "rotation"), [(1.0, 0.0), (-0.1, 0.0), (0.0, 181.0)])
+def test_impossible_augmentations_are_refused(shift: float, rotation: float) -> None:
+    with pytest.raises(UsageError, match=r"shift in \[0, 1\) and rotation_degrees in \[0, 180\] were wanted"):
+        Augmentation(shift=shift, rotation_degrees=rotation)
+
+
+def test_augmentation_changes_images_while_training_only() -> None:
+    keras = pytest.importorskip("keras")
+    images = np.random.default_rng(0).standard_normal((2, 16, 16, 1), dtype=np.float32)
+    layers = Augmentation(shift=0.2, rotation_degrees=20, mirror=True).layers(keras, seed=0)
+    assert len(layers) == 3
+    model = keras.Sequential(layers)
+    np.testing.assert_array_equal(np.asarray(model(images, training=False)), images)
+    assert np.abs(np.asarray(model(images, training=True)) - images).max() > 0.1
+    assert Augmentation().layers(keras, seed=0) == []

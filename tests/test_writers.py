@@ -37,7 +37,10 @@ def outputs_of(form: str, graph: Graph, folder: Path, x: np.ndarray) -> dict[str
     artifact = writer(form).write(graph, folder / f"tried{writer(form).suffix}")
     session = target_for(artifact.path, None).open(artifact.path, SessionOptions(threads=1))
     try:
-        return session.run({"image": to_layout(x, graph.inputs[0].layout or layout_of(form, x.ndim))})
+        outputs: dict[str, np.ndarray] = session.run(
+            {"image": to_layout(x, graph.inputs[0].layout or layout_of(form, x.ndim))}
+        )
+        return outputs
     finally:
         session.close()
 
@@ -72,8 +75,12 @@ def test_zoo_networks_have_no_overhead(form: str, model: str, tmp_path: Path) ->
 def test_mobilenet_v2_has_exactly_these_operators(tmp_path: Path) -> None:
     graph = deploy(with_batch(build("mobilenet_v2", ZooOptions(width_multiplier=0.35, resolution=96)), 1)).graph
     assert writer("tflite").write(graph, tmp_path / "m.tflite").operators == {
-        "CONV_2D": 35, "DEPTHWISE_CONV_2D": 17, "ADD": 10, "MEAN": 1, "FULLY_CONNECTED": 1,
-    }  # fmt: skip
+        "CONV_2D": 35,
+        "DEPTHWISE_CONV_2D": 17,
+        "ADD": 10,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
     onnx = writer("onnx").write(graph, tmp_path / "m.onnx").operators
     assert onnx == {"Conv": 52, "Clip": 35, "Add": 10, "ReduceMean": 1, "Gemm": 1}
 

@@ -1,6 +1,5 @@
 """`edgecnn convert`: a network into verified artifacts."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from rich.console import Console
 
 from edgecnn.commands.model_options import data_option, force_option, json_option, model_options, threads_option
 from edgecnn.commands.verify import limit_option, loader, show_parity
-from edgecnn.console import emit, message, progress, show_bytes, table
-from edgecnn.convert import RECIPES, Conversion, ParityFailure, Plan, convert as convert_graph
+from edgecnn.console import emit, progress, show_bytes, table
+from edgecnn.convert import RECIPES, Conversion, ParityError, Plan
+from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions
 from edgecnn.source import load_model
@@ -57,16 +57,16 @@ def convert(
     plan = Plan(formats=names, recipe=recipe, batch=_batch(batch), force=force, threads=threads)
     graph = load_model(model, options)
     origin: list[str] = []
+    failure = None
     with progress(f"converting {graph.name}", len(names) * (1 if no_verify else 2)) as advance:
         load = None if no_verify else loader(data, limit, origin)
         try:
             conversion = convert_graph(graph, Path(folder), plan, load=load, advance=lambda what: advance())
-        except ParityFailure as failure:
-            conversion = failure.conversion
+        except ParityError as error:
+            failure, conversion = error, error.conversion
     emit(_as_data(graph.name, conversion), lambda console: _show(console, conversion, origin), as_json=as_json)
-    if not conversion.passed:
-        message("edgecnn: parity failed, nothing was written. --no-verify hands the artifacts over all the same.")
-        sys.exit(1)
+    if failure is not None:
+        raise failure
 
 
 def _batch(text: str) -> int | None:

@@ -25,8 +25,8 @@ from edgecnn.versus import PairCost, compare_with_normal
 def cost(*, model: str, options: ZooOptions, versus: str | None, as_json: bool) -> None:
     """Count the MACs and parameters of MODEL for one image.
 
-    One MAC is one multiply with its add. Convolution and dense layers count; biases, normalisation, activations and pooling
-    count 0; operators that are not known are listed.
+    One MAC is one multiply with its add. Convolution and dense layers count; biases, normalisation, activations and
+    pooling count 0; operators that are not known are listed.
     """
     graph = load_model(model, options, values=False)
     counted = count(graph)

@@ -43,9 +43,16 @@ def demo(*, folder: str, seed: int, force: bool, as_json: bool) -> None:
 def _show(console: Console, found: Demo) -> None:
     rows = [
         (
-            str(row.artifact), row.target, f"{row.accuracy:.2%}", f"{row.source_accuracy:.2%}",
-            f"{row.parity.snr_db:.1f} dB", f"{row.parity.max_error:.1e}", show_bytes(row.size_bytes),
-            show_ms(row.median_s), show_ms(row.p10_s), show_ms(row.p90_s),
+            str(row.artifact),
+            row.target,
+            f"{row.accuracy:.2%}",
+            f"{row.source_accuracy:.2%}",
+            f"{row.parity.snr_db:.1f} dB",
+            f"{row.parity.max_error:.1e}",
+            show_bytes(row.size_bytes),
+            show_ms(row.median_s),
+            show_ms(row.p10_s),
+            show_ms(row.p90_s),
         )
         for row in found.rows
     ]
@@ -53,6 +60,6 @@ def _show(console: Console, found: Demo) -> None:
     console.print(table("", columns, rows))
     first = found.rows[0]
     console.print(
-        f"Measured here: accuracy and parity on {first.test_images} held-out digits ('source' is the trained network in "
-        "NumPy); latency of one image on one thread, rounds interleaved within each network."
+        f"Measured here: accuracy and parity on {first.test_images} held-out digits ('source' is the trained network "
+        "in NumPy); latency of one image on one thread, rounds interleaved within each network."
     )

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import wraps
 from typing import Any
 
@@ -43,7 +44,7 @@ ZOO_OPTIONS = (
 
 def model_options(command: Command) -> Command:
     """Add the options of zoo networks to a command, which gets them as one record: `options`."""
-    names = [field for field in ZooOptions.__dataclass_fields__]
+    names = [field.name for field in fields(ZooOptions)]
 
     @wraps(command)
     def with_record(**arguments: Any) -> Any:

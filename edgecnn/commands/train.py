@@ -15,6 +15,7 @@ from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions
 from edgecnn.outputs import staged
 from edgecnn.source import load_model
+from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import DIGITS, label_names, load_dataset
 from edgecnn.training.fit import Trained, check_trainable
 from edgecnn.training.fit import train as train_graph
@@ -28,19 +29,34 @@ from edgecnn.training.fit import train as train_graph
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="At the start; it decays to zero.")
+@click.option("--shift", type=float, default=0.0, show_default=True, help="Move images at random by up to this share.")
+@click.option("--rotate", type=float, default=0.0, show_default=True, help="Turn them by up to so many degrees.")
+@click.option("--mirror", is_flag=True, help="Mirror half of them left to right.")
 @click.option("-o", "--output", metavar="FILE.keras", help="Where to write it; else MODEL.keras.")
 @model_options
 @force_option
 @json_option
 def train(
-    *, model: str, data: str, epochs: int, batch_size: int, learning_rate: float, output: str | None,
-    options: ZooOptions, force: bool, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    model: str,
+    data: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    shift: float,
+    rotate: float,
+    mirror: bool,
+    output: str | None,
+    options: ZooOptions,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Train MODEL on labelled images and write it as a .keras file.
 
     A fifth of each class is held out; the accuracy on it is printed. --seed decides the first weights, what is held out
     and the order of the images.
     """
+    augmentation = Augmentation(shift=shift, rotation_degrees=rotate, mirror=mirror)
     labels = label_names(data)
     graph = load_model(model, _options(model, options, data, len(labels)))
     check_trainable(graph, len(labels))
@@ -52,9 +68,15 @@ def train(
         dataset = load_dataset(data, graph.contract, seed=options.seed)
         with progress(f"training {graph.name} on {dataset.origin}", epochs) as advance:
             trained = train_graph(
-                graph, dataset, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=options.seed,
+                graph,
+                dataset,
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                seed=options.seed,
+                augmentation=augmentation,
                 report=lambda epoch: advance(),
-            )  # fmt: skip
+            )
         door.write(trained.graph, scratch / path.name)
     emit(_as_data(trained, path), lambda console: _show(console, trained, path), as_json=as_json)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from edgecnn.commands.model_options import data_option, json_option, model_options, target_option, threads_option
 from edgecnn.console import emit, progress, table
-from edgecnn.contract import Contract
+from edgecnn.contract import Contract, Recipe
 from edgecnn.convert import check, shipped_graph
 from edgecnn.graph import Array
 from edgecnn.models.build import ZooOptions
@@ -50,11 +50,19 @@ def verify(
     paths = [existing(Path(artifact)) for artifact in artifacts]
     source = load_model(model, options)
     contracts = [format_of(path).read_contract(path) for path in paths]
-    recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
+    recipe: Recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
     origin: list[str] = []
     with progress(f"verifying {len(paths)} artifacts", len(paths)) as advance:
         shipped = shipped_graph(source, recipe)
-        parity = check(source, shipped, paths, loader(data, limit, origin), threads, lambda what: advance(), target)
+        parity = check(
+            source,
+            shipped,
+            paths,
+            loader(data, limit, origin),
+            threads=threads,
+            advance=lambda what: advance(),
+            target=target,
+        )
     passed = all(each.passed for each in parity)
     emit(
         {"model": source.name, "images": origin[-1], "parity": [asdict(p) for p in parity], "passed": passed},

@@ -9,7 +9,8 @@ against 300,774,272. The twin is another network with fresh weights, not a rewri
 from dataclasses import dataclass, replace
 
 from edgecnn.builder import Initialiser
-from edgecnn.graph import Graph, Node
+from edgecnn.errors import UsageError
+from edgecnn.graph import Graph, Node, Tensor
 from edgecnn.ops import Activation, BatchNorm, Conv, is_depthwise
 from edgecnn.passes.editor import GraphEditor
 
@@ -31,15 +32,22 @@ def separable_pairs(graph: Graph) -> tuple[SeparablePair, ...]:
 
 
 def normal_twin(graph: Graph, initialise: Initialiser) -> Graph:
-    """Return the Graph with each separable pair replaced by one normal convolution, named after the pointwise one."""
-    editor = GraphEditor(graph)
-    for pair in separable_pairs(graph):
+    """Return the Graph with each separable pair replaced by one normal convolution, named after the pointwise one.
+
+    Raises:
+        UsageError: When there is no separable pair.
+    """
+    editor, pairs = GraphEditor(graph), separable_pairs(graph)
+    if not pairs:
+        raise UsageError(f"{graph.name}: it has no depthwise-separable convolution, so it has no normal twin")
+    for pair in pairs:
         depthwise, pointwise = pair.depthwise, pair.pointwise
         kernel_size = editor.tensors[depthwise.inputs[1]].shape[:-2]
         in_channels = editor.tensors[depthwise.inputs[0]].shape[-1] or 0
         out_channels = editor.tensors[pointwise.inputs[1]].shape[-1] or 0
         shape = (*(size or 0 for size in kernel_size), in_channels, out_channels)
-        kernel = editor.add_constant(f"{pointwise.name}/normal_kernel", initialise(pointwise.name, shape))
+        kernel = pointwise.inputs[1]
+        editor.tensors[kernel] = Tensor(name=kernel, shape=shape, data=initialise(pointwise.name, shape))
         for node in (depthwise, *pair.between):
             editor.remove(node)
         op = replace(depthwise.op, groups=1, activation=getattr(pointwise.op, "activation", None))  # type: ignore[call-arg]

@@ -104,9 +104,13 @@ def digits(contract: Contract, *, seed: int) -> Dataset:
     loaded = require("sklearn.datasets", purpose="the digits").load_digits()
     pixels = np.rint(loaded.images * (255 / 16)).astype(np.uint8)
     return _dataset(
-        len(pixels), lambda index: from_pixels(pixels[index], whole), loaded.target, whole,
-        origin="scikit-learn's digits", seed=seed,
-    )  # fmt: skip
+        len(pixels),
+        lambda index: from_pixels(pixels[index], whole),
+        loaded.target,
+        whole,
+        origin="scikit-learn's digits",
+        seed=seed,
+    )
 
 
 def folder(path: Path, contract: Contract, *, seed: int) -> Dataset:
@@ -125,9 +129,13 @@ def folder(path: Path, contract: Contract, *, seed: int) -> Dataset:
     labels = label_names(str(path))
     files = [(file, index) for index, name in enumerate(labels) for file in image_files(path / name)]
     return _dataset(
-        len(files), lambda index: read_image(files[index][0], contract), np.array([index for _, index in files]),
-        replace(contract, labels=labels), origin=str(path), seed=seed,
-    )  # fmt: skip
+        len(files),
+        lambda index: read_image(files[index][0], contract),
+        np.array([index for _, index in files]),
+        replace(contract, labels=labels),
+        origin=str(path),
+        seed=seed,
+    )
 
 
 def _dataset(
@@ -147,8 +155,9 @@ def _dataset(
     return Dataset(
         train=Split(images=images[~held_out], classes=classes[~held_out].astype(np.int64)),
         test=Split(images=images[held_out], classes=classes[held_out].astype(np.int64)),
-        contract=contract, origin=origin,
-    )  # fmt: skip
+        contract=contract,
+        origin=origin,
+    )
 
 
 def _held_out(classes: Array, labels: Sequence[str], origin: str, rng: np.random.Generator) -> Array:

@@ -60,9 +60,16 @@ class Trained:
 
 
 def train(
-    graph: Graph, dataset: Dataset, *, epochs: int, batch_size: int, learning_rate: float, seed: int,
-    augmentation: Augmentation = NONE, report: Callable[[Epoch], object] = lambda epoch: None,
-) -> Trained:  # fmt: skip
+    graph: Graph,
+    dataset: Dataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    augmentation: Augmentation = NONE,
+    report: Callable[[Epoch], object] = lambda epoch: None,
+) -> Trained:
     """Train a classifier on a data set with Adam, cross-entropy at the logits and a cosine decay to zero.
 
     Few steps leave BatchNorm's moving averages behind (at momentum 0.99, a third of the first values is still in them
@@ -99,15 +106,22 @@ def train(
     )
     history: list[Epoch] = []
     taught.fit(
-        dataset.train.images, dataset.train.classes, epochs=epochs, batch_size=batch_size, shuffle=True, verbose=0,
+        dataset.train.images,
+        dataset.train.classes,
+        epochs=epochs,
+        batch_size=batch_size,
+        shuffle=True,
+        verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_recorder(history, report))],
-    )  # fmt: skip
+    )
     trained = _with_fresh_statistics(door.with_keras_weights(graph, model), dataset.train, seed=seed)
     trained = replace(trained, contract=dataset.contract)
     return Trained(
-        graph=trained, history=tuple(history), accuracy=accuracy(trained, dataset.test),
+        graph=trained,
+        history=tuple(history),
+        accuracy=accuracy(trained, dataset.test),
         test_images=len(dataset.test.images),
-    )  # fmt: skip
+    )
 
 
 def check_trainable(graph: Graph, classes: int) -> None:

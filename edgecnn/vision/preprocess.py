@@ -19,7 +19,7 @@ def read_image(path: Path, contract: Contract) -> Array:
     """Return one image as the network's input.
 
     Args:
-        path: Any picture that Pillow reads.
+        path: Any picture that Pillow reads; the orientation that a camera noted (EXIF) is applied.
         contract: How to crop, resize and scale it.
 
     Returns:
@@ -34,7 +34,8 @@ def read_image(path: Path, contract: Contract) -> Array:
         raise NotThereError(f"{path}: an image was wanted; there is no such file.")
     try:
         with image_module.open(path) as opened:
-            return _fit(image_module, opened.convert(MODES[contract.colour_order]), contract)
+            upright = require("PIL.ImageOps", purpose="reading images").exif_transpose(opened)
+            return _fit(image_module, upright.convert(MODES[contract.colour_order]), contract)
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
         raise InputFileError(f"{path}: an image was wanted; Pillow cannot read it: {error}") from None
 
