@@ -17,16 +17,19 @@ from edgecnn.extras import require
 from edgecnn.graph import Array, Graph
 from edgecnn.interfaces import SessionOptions
 from edgecnn.models.build import ZooOptions, build
+from edgecnn.outputs import refuse_existing
 from edgecnn.source import format_of, target_for
 from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import Dataset, digits
-from edgecnn.training.fit import train
+from edgecnn.training.fit import Epoch, train
 from edgecnn.verify import Parity, run_batches
 
 FORMATS = ("tflite", "onnx", "openvino")
 PICTURE = "digit.png"
 BATCH_SIZE = 32
-AUGMENTATION = Augmentation(shift=0.05, rotation_degrees=5)
+AUGMENTATION = Augmentation(shift=0.08, rotation_degrees=8)
+SHOWN = 1
+"""Which held-out digit becomes the picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +120,7 @@ def run_demo(folder: Path, *, force: bool, seed: int = 0, report: Callable[[str]
     rows: list[DemoRow] = []
     picture = folder / PICTURE
     truth = ""
+    refuse_existing([picture], force=force)
     for network in NETWORKS:
         graph = build(network.model, replace(network.options, seed=seed))
         if graph.contract is None:
@@ -131,6 +135,7 @@ def run_demo(folder: Path, *, force: bool, seed: int = 0, report: Callable[[str]
             learning_rate=network.learning_rate,
             seed=seed,
             augmentation=AUGMENTATION,
+            report=partial(_report_epoch, report, network.epochs),
         )
         report(f"converting and verifying {network.model}")
         plan = Plan(formats=FORMATS, force=force)
@@ -139,6 +144,10 @@ def run_demo(folder: Path, *, force: bool, seed: int = 0, report: Callable[[str]
         rows += _rows(trained.graph, conversion, data)
         truth = _save_picture(data, picture)
     return Demo(rows=tuple(rows), picture=picture, truth=truth)
+
+
+def _report_epoch(report: Callable[[str], None], epochs: int, epoch: Epoch) -> None:
+    report(f"  epoch {epoch.number} of {epochs}: {epoch.accuracy:.1%} of the training digits right")
 
 
 def _held_out(data: Dataset, contract: Contract) -> Array:
@@ -182,10 +191,10 @@ def _accuracy(logits: Array, data: Dataset) -> float:
 
 
 def _save_picture(data: Dataset, path: Path) -> str:
-    """Write the first held-out digit as a picture and return what it shows."""
+    """Write a held-out digit as a picture and return what it shows."""
     image: Any = require("PIL.Image", purpose="the demo")
-    image.fromarray(to_pixels(data.test.images[0], data.contract)[:, :, 0]).save(path)
-    return data.labels[int(data.test.classes[0])]
+    image.fromarray(to_pixels(data.test.images[SHOWN], data.contract)[:, :, 0]).save(path)
+    return data.labels[int(data.test.classes[SHOWN])]
 
 
 def to_pixels(values: Array, contract: Contract) -> Array:

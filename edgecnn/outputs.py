@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgecnn.errors import OutputError
+from edgecnn.errors import EdgeCNNError, OutputError
 
 
 @contextmanager
@@ -23,14 +23,10 @@ def staged(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]
         force: Whether existing files may be replaced.
 
     Raises:
-        OutputError: Before the block, when a name exists already (without force) or the folder cannot be written.
+        OutputError: Before the block, when a name exists already (without force) or the folder cannot be written; after
+            it, when the disk is full or the like.
     """
-    existing = [folder / name for name in names if os.path.exists(folder / name)]
-    if existing and not force:
-        raise OutputError(f"{existing[0]} exists already. Use --force to replace it, or another -o.")
-    folders = [path for path in existing if path.is_dir()]
-    if folders:
-        raise OutputError(f"{folders[0]}: a file was to be written; there is a folder of that name. Choose another -o.")
+    refuse_existing([folder / name for name in names], force=force)
     made = _missing_parents(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,11 +39,23 @@ def staged(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]
         for name in names:
             if (scratch / name).exists():
                 (scratch / name).replace(folder / name)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         _remove_empty(made)
+        if isinstance(error, OSError) and not isinstance(error, EdgeCNNError):
+            raise OutputError(f"{folder}: the outputs could not be written: {error}") from error
         raise
     shutil.rmtree(scratch)
+
+
+def refuse_existing(paths: Sequence[Path], *, force: bool) -> None:
+    """Raise OutputError when a file exists already (without force), or a folder stands in a file's place."""
+    existing = [path for path in paths if os.path.exists(path)]
+    if existing and not force:
+        raise OutputError(f"{existing[0]} exists already. Use --force to replace it, or another -o.")
+    folders = [path for path in existing if path.is_dir()]
+    if folders:
+        raise OutputError(f"{folders[0]}: a file was to be written; there is a folder of that name. Choose another -o.")
 
 
 def safe_name(name: str) -> str:

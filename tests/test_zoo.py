@@ -248,7 +248,7 @@ def test_separable_pairs_and_their_twin() -> None:
     assert [node.kind for node in pairs[0].between] == ["BatchNorm", "ReLU6"]
     twin = normal_twin(graph, he_normal(0))
     assert not separable_pairs(twin)
-    assert twin.tensors["block_2/pointwise/normal_kernel"].shape == (3, 3, 16, 32)
+    assert twin.tensors["block_2/pointwise/kernel"].shape == (3, 3, 16, 32)
     assert len(graph.nodes) - len(twin.nodes) == 13 * 3
     assert shapes_of(twin, "block_2/pointwise") == shapes_of(graph, "block_2/pointwise")
 
