@@ -134,18 +134,23 @@ def node_macs(graph: Graph, node: Node) -> int | None:
     if isinstance(node.op, ops.Opaque):
         return None
     rule = MACS.get(type(node.op))
-    return rule(graph.tensors[node.inputs[1]].shape, graph.tensors[node.output].shape) if rule else 0
+    return rule(*graph.shapes(node.inputs[:2]), graph.tensors[node.output].shape) if rule else 0
 
 
-def _kernel_at_each_position(kernel: Shape, output: Shape) -> int:
+def _kernel_at_each_output(image: Shape, kernel: Shape, output: Shape) -> int:
     return elements(kernel) * elements(output[1:-1])
 
 
-MACS: dict[type[ops.Op], Callable[[Shape, Shape], int]] = {
-    ops.Conv: _kernel_at_each_position,
-    ops.Dense: _kernel_at_each_position,
+def _kernel_at_each_input(image: Shape, kernel: Shape, output: Shape) -> int:
+    return elements(kernel) * elements(image[1:-1])
+
+
+MACS: dict[type[ops.Op], Callable[[Shape, Shape, Shape], int]] = {
+    ops.Conv: _kernel_at_each_output,
+    ops.ConvTranspose: _kernel_at_each_input,
+    ops.Dense: _kernel_at_each_output,
 }
-"""Operator -> (kernel shape, output shape) -> MACs for one image; operators that are not in it count 0."""
+"""Operator -> (input, kernel, output shape) -> MACs for one image; operators that are not in it count 0."""
 
 
 def _layer(graph: Graph, node: Node, seen: set[str]) -> LayerCost:
