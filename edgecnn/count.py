@@ -134,7 +134,10 @@ def node_macs(graph: Graph, node: Node) -> int | None:
     if isinstance(node.op, ops.Opaque):
         return None
     rule = MACS.get(type(node.op))
-    return rule(*graph.shapes(node.inputs[:2]), graph.tensors[node.output].shape) if rule else 0
+    if rule is None:
+        return 0
+    image, kernel = graph.shapes(node.inputs[:2])
+    return rule(image, kernel, graph.tensors[node.output].shape)
 
 
 def _kernel_at_each_output(image: Shape, kernel: Shape, output: Shape) -> int:

@@ -187,6 +187,18 @@ def test_an_unreadable_image_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"{broken}: an image was wanted; Pillow cannot read it" in error
 
 
+def test_a_truncated_keras_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("keras")
+    whole = tmp_path / "net.keras"
+    data_of("build", "lenet5", "-o", str(whole))
+    assert data_of("cost", str(whole))["macs"] == 416_520
+    whole.write_bytes(whole.read_bytes()[:50_000])
+    code, error = refusal(["convert", str(whole), "-o", str(tmp_path / "made")], capsys)
+    assert code == 3
+    assert f"{whole}: " in error
+    assert not (tmp_path / "made").exists()
+
+
 def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "one.png").write_bytes(photograph().read_bytes())
