@@ -35,7 +35,7 @@ class BenchOptions:
         threads: Of the runtime.
         plan: Rounds, slices, warm-up and seed.
         data: Folder with images, or None for an installed package's photographs.
-        model: Zoo name or file whose MACs the artifacts have, or None.
+        model: Zoo name or file whose MACs the artifacts have; None takes what each artifact's contract says.
     """
 
     artifacts: tuple[Path, ...]
@@ -58,7 +58,7 @@ class BenchRow:
         fed: Where the input came from.
         latency: Times in seconds.
         median_s: Median with its interval.
-        macs: Of one invocation, or None where unknown.
+        macs: Of one invocation, as --model or the artifact itself counts them, or None where neither does.
         ratio: Time of this artifact / time of the first, by rounds.
     """
 
@@ -207,7 +207,11 @@ def _open(path: Path, options: BenchOptions, model: Graph | None, stack: ExitSta
         inputs, fed = feed(session, None, None, str(path))
     if fed == RANDOM:
         notes.append(f"{path}: fed {RANDOM}, not an image: it has no contract, or there is no image to read.")
-    macs = None if model is None else _macs(model, path, inputs)
+    if model is not None:
+        macs = _macs(model, path, inputs)
+    else:
+        per_image = contract.macs if contract is not None else None
+        macs = None if per_image is None else per_image * len(next(iter(inputs.values())))
     return _Opened(path=path, target=target.name, session=session, inputs=inputs, fed=fed, macs=macs)
 
 

@@ -47,7 +47,7 @@ class Plan:
 
     rounds: int = 20
     slice_s: float = 0.03
-    minimum_runs: int = 3
+    minimum_runs: int = 4
     maximum_runs: int = 1000
     warmup_runs: int = 5
     warmup_s: float = 0.5

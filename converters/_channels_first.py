@@ -1,9 +1,9 @@
 """NHWC tensors for formats that store channels first, without a Transpose where none is needed.
 
 The Graph stays NHWC; a channels-first format *stores* some of its tensors as (N, C, spatial...). Which ones is decided
-once, in topological order: windows (convolution, pooling) need channels first, elementwise operators follow their
-inputs, and what depends on the order of elements (reshape, dense layers over more than a matrix) needs the Graph's own
-order. Where two of them meet, a Transpose is emitted once for each tensor; constants are turned offline.
+once, in topological order: windows (convolution, pooling, resizing) need channels first, elementwise operators follow
+their inputs, and what depends on the order of elements (reshape, dense layers over sequences) needs the
+Graph's own order. Where two of them meet, a Transpose is emitted once for each tensor; constants are turned offline.
 """
 
 from abc import ABC, abstractmethod
@@ -15,10 +15,22 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node, Port
-from edgecnn.passes import flatten_channels_first
+from edgecnn.passes import dense_to_convolution, flatten_channels_first
 
-WINDOWS = (ops.Conv, ops.MaxPool, ops.AveragePool)
-FOLLOWERS = (ops.Add, ops.Sub, ops.Mul, ops.Activation, ops.Softmax, ops.Pad, ops.Concat, ops.BatchNorm, ops.Mean)
+WINDOWS = (
+    *(ops.Conv, ops.ConvTranspose, ops.MaxPool, ops.AveragePool, ops.LRN),
+    *(ops.Resize, ops.DepthToSpace, ops.SpaceToDepth),
+)
+"""Operators over space and channels, which the formats define channels first only."""
+
+FOLLOWERS = (
+    *(ops.Add, ops.Sub, ops.Mul, ops.Div, ops.Maximum, ops.Minimum, ops.Pow),
+    *(ops.Activation, ops.PReLU, ops.Softmax, ops.BatchNorm, ops.LayerNorm),
+    *(ops.Mean, ops.Sum, ops.Max, ops.Pad, ops.Concat, ops.Slice),
+)
+"""Operators that work in any order of axes."""
+
+NO_END = 2**31 - 1
 IMAGE_RANK = 4
 """Ports of this rank or more are images, whose external layout is channels first unless somebody chose otherwise."""
 
@@ -30,7 +42,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
     """Walks a Graph and hands the operands of each node to its row in the form that the row asks for."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = flatten_channels_first.PASS(graph).graph
+        self.graph = dense_to_convolution.PASS(flatten_channels_first.PASS(graph).graph).graph
         self.first: set[str] = {port.tensor for port in graph.inputs if self.port_is_first(port)}
         self._handles: dict[tuple[str, bool], Handle] = {}
 
@@ -118,10 +130,32 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
             return self.get(source, first=True), sorted(order.index(axis) for axis in axes)
         return self.get(source, first=False), sorted(axes)
 
+    def reshaped(self, node: Node) -> tuple[Handle, list[int]]:
+        """Return what a Reshape reads and the sizes that it gives, -1 for a symbolic batch, in their stored forms."""
+        source, shape = node.inputs[0], self.graph.tensors[node.output].shape
+        sizes = [-1 if size is None else size for size in shape]
+        order = channels_first(len(shape)) if node.output in self.first else range(len(shape))
+        handle = self.get(source, first=source in self.first and self._is_one_vector(source))
+        return handle, [sizes[axis] for axis in order]
+
     def axis(self, tensor: str, axis: int) -> int:
         """Return where a Graph axis lies in the stored form."""
         rank = len(self.graph.tensors[tensor].shape)
         return channels_first(rank).index(axis) if tensor in self.first else axis
+
+    def last_axis(self, node: Node) -> int:
+        """Return where the last Graph axis of a node's output lies in the stored form."""
+        return self.axis(node.output, len(self.graph.tensors[node.output].shape) - 1)
+
+    def boxes(self, node: Node) -> list[tuple[int, int, int]]:
+        """Return (begin, end, step) of a Slice for each axis of the stored form; an end beyond any size is the end."""
+        op: Any = node.op
+        shape = self.graph.tensors[node.inputs[0]].shape
+        ends = [
+            NO_END if end is None and size is None else end or size for end, size in zip(op.end, shape, strict=True)
+        ]
+        found: Any = self.by_axis(node.output, list(zip(op.begin, ends, op.step, strict=True)))
+        return list(found)
 
     def by_axis(self, tensor: str, values: Sequence[object]) -> list[object]:
         """Return one value per Graph axis in the order of the stored form."""
@@ -138,11 +172,18 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
     def _gives_first(self, node: Node) -> bool:
         if isinstance(node.op, WINDOWS):
             return True
+        if isinstance(node.op, ops.Reshape):
+            return self._is_one_vector(node.output)
         computed = [self.graph.tensors[name] for name in node.inputs if not self.graph.tensors[name].is_constant]
         rank = len(self.graph.tensors[node.output].shape)
         if not isinstance(node.op, FOLLOWERS) or any(len(tensor.shape) != rank for tensor in computed):
             return False
         return any(tensor.name in self.first for tensor in computed)
+
+    def _is_one_vector(self, tensor: str) -> bool:
+        """Tell whether an image has one position or one channel, so that both forms hold the same order of elements."""
+        shape = self.graph.tensors[tensor].shape
+        return len(shape) >= IMAGE_RANK and (set(shape[1:-1]) == {1} or shape[-1] == 1)
 
     def _turn(self, node: Node, op: ops.Transpose) -> None:
         """Emit what is left of a Transpose between two stored forms: often nothing."""
@@ -169,6 +210,11 @@ def channels_first(rank: int) -> tuple[int, ...]:
 def channels_last(rank: int) -> tuple[int, ...]:
     """Return the permutation from N, C, spatial... to N, spatial..., C."""
     return (0, *range(2, rank), 1) if rank > 1 else tuple(range(rank))
+
+
+def transposed_kernel_first(data: Array) -> Array:
+    """Return a transposed convolution's kernel (spatial..., in, out) as (in, out, spatial...)."""
+    return data.transpose((data.ndim - 2, data.ndim - 1, *range(data.ndim - 2)))
 
 
 def kernel_first(data: Array) -> Array:

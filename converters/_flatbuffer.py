@@ -49,12 +49,12 @@ class AlignedBuffer:
         return module.BufferEnd(builder)
 
 
-def pack(model: Any, constant_bytes: int) -> bytes:
-    """Return the file of a ModelT."""
+def pack(model: Any, constant_bytes: int) -> memoryview:
+    """Return the file of a ModelT, without copying it out of the builder."""
     flatbuffers = require("flatbuffers", purpose="writing .tflite files")
     builder = flatbuffers.Builder(constant_bytes + SLACK_BYTES)
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return memoryview(builder.Bytes)[builder.Head() :]
 
 
 @contextmanager

@@ -39,6 +39,10 @@ ELEMENTS = {
 PRECISIONS = {"f32": "FP32", "f16": "FP16", "i64": "I64", "i32": "I32", "i8": "I8", "u8": "U8", "boolean": "BOOL"}
 """Element type of a value -> how a port spells it."""
 
+OPSETS = {"Swish": 4, "HSwish": 4, "SoftPlus": 4, "Interpolate": 4, "HSigmoid": 5, "MVN": 6, "Gelu": 7}
+"""Layer type -> the earliest operation set that has it with the inputs written here; every other is of the first.
+Source: OpenVINO documentation, Available Operation Sets."""
+
 FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even escaped. Source: W3C, Extensible Markup Language 1.0, section 2.2, Char."""
 
@@ -82,7 +86,7 @@ class Layer:
     """One layer of the file; its number is its place in the list.
 
     Attributes:
-        kind: Type in opset1.
+        kind: Type, as its operation set (OPSETS) names it.
         name: What a person sees.
         data: Attributes as text.
         inputs: In port order.
@@ -155,7 +159,8 @@ def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[int, str]
 
 
 def _layer(number: int, layer: Layer, tensor_name: str | None) -> Iterable[str]:
-    yield f'<layer id="{number}" name={quoteattr(layer.name)} type="{layer.kind}" version="opset1">'
+    version = f"opset{OPSETS.get(layer.kind, 1)}"
+    yield f'<layer id="{number}" name={quoteattr(layer.name)} type="{layer.kind}" version="{version}">'
     if layer.data:
         yield f"<data {' '.join(f'{key}={quoteattr(text)}' for key, text in layer.data.items())} />"
     if layer.is_decompression:

@@ -1,5 +1,6 @@
 """One call of a Keras layer under reading: its configuration with checked types, its variables, its nodes."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -10,10 +11,12 @@ from edgecnn.builder import GraphBuilder
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
 from edgecnn.ops import Op
-from edgecnn.shapes import Padding
+from edgecnn.shapes import Padding, Shape
 
-from ._keras_archive import WeightFile
-from ._keras_topology import LayerEntry, show
+from ._keras_arguments import Arguments
+from ._keras_hdf5 import VariableFile
+from ._keras_json import show
+from ._keras_topology import LayerEntry, Location
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 """Type policies whose variables are float32; the Graph computes in float32."""
@@ -62,9 +65,23 @@ class LayerConfig:
         """Return an integer."""
         return self._integers(key, self.values.get(key, default), 1, minimum, "an integer")[0]
 
+    def numbers(self, key: str) -> Array:
+        """Return a number, or (nested) lists of numbers, as an array."""
+        try:
+            values = np.array(self.values.get(key), dtype=np.float32)
+        except (ValueError, TypeError, OverflowError):
+            raise self._wrong(key, "numbers") from None
+        if not np.isfinite(values).all():
+            raise self._wrong(key, "numbers")
+        return values
+
     def sizes(self, key: str, rank: int, default: object = None) -> tuple[int, ...]:
         """Return one positive integer per spatial dimension; a single one in the file stands for all."""
         return self._integers(key, self.values.get(key) or default, rank, 1, f"a list of {rank} positive integer(s)")
+
+    def spread(self, key: str, rank: int) -> tuple[int, ...]:
+        """Return one integer of 0 or more per spatial dimension; a single one in the file stands for all."""
+        return self._integers(key, self.values.get(key), rank, 0, f"a list of {rank} integer(s)")
 
     def integers(self, key: str, *, minimum: int) -> tuple[int, ...]:
         """Return a list of integers."""
@@ -125,12 +142,20 @@ class Parameter:
         file_shape: Its shape in the file.
         shape: With us, where that is another view of the same elements.
         fill: The value of all its elements where the layer goes without it, and so does the file.
+        is_swapped: Whether its last two axes are the other way round with us.
     """
 
     name: str
     file_shape: tuple[int, ...]
     shape: tuple[int, ...] | None = None
     fill: float | None = None
+    is_swapped: bool = False
+
+    def ours(self, data: Array) -> Array:
+        """Return the stored values as the Graph has them."""
+        if self.is_swapped:
+            return np.ascontiguousarray(data.swapaxes(-1, -2))
+        return data.reshape(self.shape or data.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,9 +165,11 @@ class LayerCall:
     Attributes:
         name: Of the node that the call becomes; further nodes are named name/...
         prefix: Of the layer's constants: the same in every call of a shared layer.
-        layer: Class name, configuration and group.
+        layer: Class name and configuration.
+        place: Where its variables lie.
         config: With checked types.
-        inputs: Tensors that the layer is called on.
+        inputs: Tensors that the layer is called on, in order.
+        arguments: All of the call's arguments, each Source replaced by its tensor's name (as Tensor).
         builder: Takes the nodes.
         weights: Holds the variables.
         constants: Prefix -> constants of the layers that were called before.
@@ -151,10 +178,12 @@ class LayerCall:
     name: str
     prefix: str
     layer: LayerEntry
+    place: Location
     config: LayerConfig
     inputs: tuple[str, ...]
+    arguments: Arguments
     builder: GraphBuilder
-    weights: WeightFile
+    weights: VariableFile
     constants: dict[str, tuple[str, ...]]
 
     @property
@@ -170,8 +199,8 @@ class LayerCall:
 
     @property
     def rank(self) -> int:
-        """Number of spatial dimensions: what the class name ends with ("Conv2D"), and the input has."""
-        rank, found = int(self.layer.class_name[-2]), len(self.builder.shape(self.input)) - 2
+        """Number of spatial dimensions: what the class name states ("Conv2D"), and the input has."""
+        rank, found = int(re.sub(r"\D", "", self.layer.class_name)), len(self.builder.shape(self.input)) - 2
         if rank != found:
             raise InputFileError(
                 f"{self.config.where}: an input of {rank} spatial dimension(s) was wanted; found {found}"
@@ -179,24 +208,37 @@ class LayerCall:
         return rank
 
     @property
+    def shape(self) -> Shape:
+        """The input's shape."""
+        return self.builder.shape(self.input)
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The input's sizes without the batch: spatial..., channels."""
-        return tuple(size or 0 for size in self.builder.shape(self.input)[1:])
+        return tuple(size or 0 for size in self.shape[1:])
 
     def node(self, op: Op, *inputs: str, suffix: str = "") -> str:
         """Add a node named after the call and return its output tensor."""
         return self.builder.node(f"{self.name}{suffix}", op, *inputs)
 
+    def constant(self, name: str, values: object) -> str:
+        """Add a constant that the configuration states and return its tensor."""
+        return self.builder.constant(f"{self.name}/{name}", np.asarray(values, np.float32))
+
     def parameters(self, *wanted: Parameter) -> tuple[str, ...]:
         """Return the layer's constants in this order, read from the file at the layer's first call."""
         if self.prefix not in self.constants:
             stored = {each.name: each.file_shape for each in wanted if each.fill is None}
-            values = self.weights.variables(self.config.where, self.layer.group, stored)
+            values = self.weights.variables(self.config.where, self.place, stored) if stored else []
             by_name = dict(zip(stored, values, strict=True))
             self.constants[self.prefix] = tuple(self._constant(each, by_name.get(each.name)) for each in wanted)
         return self.constants[self.prefix]
 
+    def refuse(self, wanted: str, found: object) -> UnsupportedError:
+        """Return the error for a layer with arguments that are not read."""
+        return UnsupportedError(f"{self.config.where}: {wanted} was wanted; found {found}")
+
     def _constant(self, parameter: Parameter, data: Array | None) -> str:
         if data is None:
             data = np.full(parameter.file_shape, parameter.fill, np.float32)
-        return self.builder.constant(f"{self.prefix}/{parameter.name}", data.reshape(parameter.shape or data.shape))
+        return self.builder.constant(f"{self.prefix}/{parameter.name}", parameter.ours(data))

@@ -19,8 +19,13 @@ from edgecnn.graph import Graph, Node
 from edgecnn.ops import Op, Opaque
 from edgecnn.shapes import show_shape
 
-from ._keras_layers import WRITERS
+from ._keras_groups import lowered
+from ._keras_operators import WRITERS
+from ._keras_ports import MARK
 from ._keras_writers import LayerSpec, NodeView
+
+LARGEST_CONSTANT = 1 << 18
+"""Numbers in a constant that is no layer's variable; Keras writes each as some 20 characters of JSON."""
 
 
 def framework(*, purpose: str) -> ModuleType:
@@ -45,15 +50,6 @@ def layer_name(name: str) -> str:
     'block_3.expand'
     """
     return name.replace("/", ".")
-
-
-def node_name(name: str) -> str:
-    """Return the name of a Keras layer as ours.
-
-    >>> node_name("block_3.expand")
-    'block_3/expand'
-    """
-    return name.replace(".", "/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +79,7 @@ def plan(graph: Graph) -> tuple[Step, ...]:
     Raises:
         UnsupportedError: Naming the node that Keras has no layer for.
     """
-    names: dict[object, str] = {}
+    graph, names = lowered(graph), dict[object, str]()
     steps = [step for node in graph.nodes for step in _steps(graph, node, names)]
     owners: dict[str, object] = {layer_name(port.name): None for port in graph.inputs}
     holders: dict[str, str] = {}
@@ -124,11 +120,11 @@ def _specs(graph: Graph, node: Node, op: Op) -> tuple[LayerSpec, ...]:
 
 
 def _fused(graph: Graph, node: Node) -> tuple[LayerSpec, ...]:
-    """Return the fused activation as a layer of its own, named as GraphBuilder.activate names it."""
+    """Return the fused activation as a layer of its own, "y..relu", which the reader fuses again (_keras_folding)."""
     activation = getattr(node.op, "activation", None)
     if activation is None:
         return ()
-    suffix = f"/{type(activation).__name__.lower()}"
+    suffix = f"//{type(activation).__name__.lower()}"
     return tuple(replace(spec, suffix=suffix) for spec in _specs(graph, node, activation))
 
 
@@ -142,11 +138,14 @@ def _parameter(graph: Graph, node: Node, operand: str) -> str:
 def _data_inputs(graph: Graph, node: Node, specs: tuple[LayerSpec, ...]) -> tuple[str, ...]:
     parameters = {node.operand(operand) for spec in specs for operand in spec.variables}
     inputs = tuple(name for name in node.inputs if name not in parameters)
-    constant = next((name for name in inputs if graph.tensors[name].is_constant), None)
-    if constant is not None:
+    constants = [name for name in inputs if graph.tensors[name].is_constant]
+    if constants and (len(constants) == len(inputs) or not specs[0].is_function):
+        raise UnsupportedError(f"{node.name}: a computed input was wanted; '{constants[0]}' is a constant")
+    large = next((name for name in constants if graph.tensors[name].value().size > LARGEST_CONSTANT), None)
+    if large is not None:
         raise UnsupportedError(
-            f"{node.name}: a computed input was wanted; '{constant}' is a constant, which no Keras layer holds. "
-            "Write the Graph as it was before its deployment passes."
+            f"{node.name}: a constant of at most {LARGEST_CONSTANT} numbers was wanted, since Keras saves it as text; "
+            f"'{large}' is larger"
         )
     return inputs
 
@@ -160,7 +159,7 @@ def to_keras(graph: Graph) -> Any:
         UnsupportedError: Naming the node that Keras has no layer for.
         MissingError: When Keras is not installed.
     """
-    steps = plan(graph)
+    steps, whole, graph = plan(graph), graph, lowered(graph)
     _require_float32_inputs(graph)
     keras = framework(purpose="a Keras model")
     values = {
@@ -171,21 +170,40 @@ def to_keras(graph: Graph) -> Any:
     layers: dict[str, Any] = {}
     x: Any = None
     for step in steps:
-        taken = [values[name] for name in step.inputs] or [x]
-        if step.layer not in layers:
-            layers[step.layer] = getattr(keras.layers, step.spec.class_name)(name=step.layer, **step.spec.config)
-        x = layers[step.layer](taken[0] if len(taken) == 1 else taken)
+        taken = [values[name] if name in values else graph.tensors[name].value() for name in step.inputs] or [x]
+        if step.spec.is_function:
+            x = _called(keras, step, taken)
+        else:
+            if step.layer not in layers:
+                layers[step.layer] = getattr(keras.layers, step.spec.class_name)(name=step.layer, **step.spec.config)
+            x = layers[step.layer](taken[0] if len(taken) == 1 else taken)
         if step.output is not None:
             values[step.output] = x
     for step in steps:
         if step.constants:
-            pairs = zip(step.constants, step.spec.variables.values(), strict=True)
-            layers[step.layer].set_weights([graph.tensors[name].value().reshape(shape) for name, shape in pairs])
+            pairs = zip(step.constants, step.spec.variables, strict=True)
+            layers[step.layer].trainable = all(name in whole.tensors for name in step.constants)
+            layers[step.layer].set_weights(
+                [step.spec.to_keras(each, graph.tensors[name].value()) for name, each in pairs]
+            )
     outputs = [_named(keras, graph, steps, port.name, port.tensor)(values[port.tensor]) for port in graph.outputs]
     single = len(outputs) == 1
     return keras.Model(
         inputs if len(inputs) > 1 else inputs[0], outputs[0] if single else outputs, name=_plain(graph.name)
     )
+
+
+def _called(keras: ModuleType, step: Step, taken: list[Any]) -> Any:
+    """Return the output of a function of keras.ops, its operation named after the step."""
+    if step.spec.class_name == "getitem":
+        x = taken[0][step.spec.config["key"]]
+    else:
+        called = keras.ops
+        for part in step.spec.class_name.split("."):
+            called = getattr(called, part)
+        x = called(*taken, **step.spec.config)
+    x._keras_history.operation.name = step.layer  # no function of keras.ops takes a name
+    return x
 
 
 def _require_float32_inputs(graph: Graph) -> None:
@@ -196,13 +214,12 @@ def _require_float32_inputs(graph: Graph) -> None:
 
 
 def _named(keras: ModuleType, graph: Graph, steps: tuple[Step, ...], port: str, tensor: str) -> Any:
-    """Return what makes an output bear its port's name: nothing, or an Identity layer of that name."""
+    """Return what makes an output bear its port's name: nothing, or a layer of that name (see _keras_ports)."""
     name = layer_name(port)
     if any(step.output == tensor and step.layer == name for step in steps):
         return lambda x: x
-    if any(step.layer == name for step in steps) or name in {layer_name(each.name) for each in graph.inputs}:
-        raise UnsupportedError(f"{graph.name}: output '{port}' was wanted as a layer's name; another layer has it")
-    return keras.layers.Identity(name=name)
+    taken = {step.layer for step in steps} | {layer_name(each.name) for each in graph.inputs}
+    return keras.layers.Activation("linear", name=f"{name}{MARK}" if name in taken else name)
 
 
 def _plain(name: str) -> str:
@@ -231,7 +248,9 @@ def with_keras_weights(graph: Graph, model: Any) -> Graph:
             raise UsageError(
                 f"{step.layer}: weights of {', '.join(map(show_shape, wanted))} were wanted; found {found}"
             )
-        for name, value in zip(step.constants, values, strict=True):
-            old = tensors[name]
-            tensors[name] = replace(old, data=np.asarray(value, old.dtype).reshape(old.value().shape))
+        for name, operand, value in zip(step.constants, step.spec.variables, values, strict=True):
+            old = graph.tensors.get(name)
+            if old is not None:  # a constant of the lowering is none of the Graph's
+                data = step.spec.from_keras(operand, np.asarray(value, old.dtype), old.value().shape)
+                tensors[name] = replace(old, data=np.ascontiguousarray(data))
     return replace(graph, tensors=tensors)

@@ -1,6 +1,7 @@
 """Writers of operators as Keras layers: each takes a node and returns the layers that stand for it, as data.
 
-No writer imports Keras. A fused activation and a padding that is neither "same" nor "valid" become layers of their own.
+No writer imports Keras. What has no layer is a function of keras.ops, which Keras saves as a node of the functional
+model; what has neither was lowered before (_keras_groups). A fused activation becomes a layer of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +10,10 @@ from typing import Any
 
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
-from edgecnn.graph import Graph, Node
-from edgecnn.shapes import Padding, Shape, explicit_padding
+from edgecnn.graph import Array, Graph, Node
+from edgecnn.shapes import Padding, Shape, effective_kernel_size, explicit_padding
+
+from ._keras_read_windows import transposed_padding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,16 +21,28 @@ class LayerSpec:
     """A Keras layer to be made.
 
     Attributes:
-        class_name: In keras.layers.
-        config: Its constructor's arguments but the name.
+        class_name: In keras.layers; for a function, its name in keras.ops, or "getitem".
+        config: Its constructor's arguments but the name; for a function, its keywords.
         suffix: Behind the node's name; empty for the layer that bears it.
         variables: Operand of the node -> its shape in Keras, in Keras' order; the elements keep theirs.
+        swapped: Operands whose last two axes are the other way round in Keras.
+        is_function: Whether it is a function, which may take constants.
     """
 
     class_name: str
     config: Mapping[str, object] = field(default_factory=dict)
     suffix: str = ""
     variables: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    swapped: frozenset[str] = frozenset()
+    is_function: bool = False
+
+    def to_keras(self, operand: str, values: Array) -> Array:
+        """Return a constant of the Graph as the layer's variable."""
+        return (values.swapaxes(-1, -2) if operand in self.swapped else values).reshape(self.variables[operand])
+
+    def from_keras(self, operand: str, values: Array, shape: tuple[int, ...]) -> Array:
+        """Return a variable of the layer as the Graph's constant of that shape."""
+        return (values.swapaxes(-1, -2) if operand in self.swapped else values).reshape(shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,18 +76,22 @@ Writer = Callable[[NodeView, Any], tuple[LayerSpec, ...]]
 """(node, its operator) -> layers, to be called one after the other."""
 
 
+def function(name: str, **keywords: object) -> tuple[LayerSpec, ...]:
+    """Return a function of keras.ops as the only step of a node."""
+    return (LayerSpec(class_name=name, config=keywords, is_function=True),)
+
+
 def write_conv(view: NodeView, op: ops.Conv) -> tuple[LayerSpec, ...]:
     """Write Conv as Conv1D..3D, or DepthwiseConv1D..2D with one group per channel."""
     kernel = view.operand_shape("kernel") or ()
     rank = len(op.stride)
     if max(op.stride) > 1 and max(op.dilation) > 1:
         raise view.refuse("stride 1 or dilation 1", f"stride {op.stride} and dilation {op.dilation}")
-    before, padding = _padding(view, op.padding, kernel[:rank], op.stride, op.dilation)
     bias = view.operand_shape("bias")
     config: dict[str, object] = {
         "kernel_size": kernel[:rank],
         "strides": op.stride,
-        "padding": padding,
+        "padding": named_padding(op.padding, view.sizes, kernel[:rank], op.stride, op.dilation),
         "dilation_rate": op.dilation,
         "use_bias": bias is not None,
     }
@@ -82,34 +101,73 @@ def write_conv(view: NodeView, op: ops.Conv) -> tuple[LayerSpec, ...]:
         config["depth_multiplier"], shape = multiplier, (*kernel[:rank], op.groups, multiplier)
     else:
         class_name, config["filters"], config["groups"] = f"Conv{rank}D", kernel[-1], op.groups
-    variables = {"kernel": shape} if bias is None else {"kernel": shape, "bias": bias}
-    return (*before, LayerSpec(class_name=class_name, config=config, variables=variables))
+    return (LayerSpec(class_name=class_name, config=config, variables=_with_bias(view, shape)),)
 
 
-def _padding(
-    view: NodeView, padding: Padding, kernel_size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[tuple[LayerSpec, ...], str]:
-    """Return the padding layer that goes before a window (or none), and the window's own padding."""
+def _with_bias(view: NodeView, kernel: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    bias = view.operand_shape("bias")
+    return {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
+
+
+def named_padding(
+    padding: Padding,
+    sizes: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> str | None:
+    """Return "valid" or "same" where a window's padding (over sizes: spatial..., channels) is that, or None."""
     for name in ("valid", "same"):
-        if padding == explicit_padding(name, view.sizes[:-1], kernel_size, stride, dilation):
-            return (), name
-    if any(side < 0 for pair in padding for side in pair):
-        raise view.refuse("padding of 0 or more", padding)
-    return (_zero_padding(padding, suffix="/pad"),), "valid"
+        if padding == explicit_padding(name, sizes[:-1], kernel_size, stride, dilation):
+            return name
+    return None
 
 
-def _zero_padding(padding: Padding, *, suffix: str = "") -> LayerSpec:
-    amount = padding[0] if len(padding) == 1 else padding
-    return LayerSpec(class_name=f"ZeroPadding{len(padding)}D", config={"padding": amount}, suffix=suffix)
+def write_conv_transpose(view: NodeView, op: ops.ConvTranspose) -> tuple[LayerSpec, ...]:
+    """Write ConvTranspose as Conv1DTranspose..3D."""
+    kernel, rank = view.operand_shape("kernel") or (), len(op.stride)
+    found = transposed_names(op, kernel)
+    if found is None or (max(op.stride) > 1 and max(op.dilation) > 1):
+        raise view.refuse('padding "same" or "valid", stride 1 or dilation 1', op)
+    config = {
+        "filters": kernel[-1],
+        "kernel_size": kernel[:rank],
+        "strides": op.stride,
+        "padding": found[0],
+        "output_padding": found[1],
+        "dilation_rate": op.dilation,
+        "use_bias": view.operand_shape("bias") is not None,
+    }
+    variables = _with_bias(view, (*kernel[:rank], kernel[-1], kernel[-2]))
+    return (
+        LayerSpec(
+            class_name=f"Conv{rank}DTranspose", config=config, variables=variables, swapped=frozenset(("kernel",))
+        ),
+    )
+
+
+def transposed_names(op: ops.ConvTranspose, kernel: tuple[int, ...]) -> tuple[str, tuple[int, ...] | None] | None:
+    """Return Keras' (padding, output_padding) of a transposed convolution, or None where it has no words for it."""
+    spans = [effective_kernel_size(f, d) for f, d in zip(kernel, op.dilation, strict=False)]
+    wanted = list(zip(op.padding, op.output_padding, strict=True))
+    for name in ("valid", "same"):
+        if [transposed_padding(name, f, s, None) for f, s in zip(spans, op.stride, strict=True)] == wanted:
+            return name, None
+    for name in ("valid", "same"):
+        extra = tuple(
+            next((e for e in range(s) if transposed_padding(name, f, s, e) == pair), None)
+            for f, s, pair in zip(spans, op.stride, wanted, strict=True)
+        )
+        if None not in extra:
+            return name, tuple(e or 0 for e in extra)
+    return None
 
 
 def write_dense(view: NodeView, op: ops.Dense) -> tuple[LayerSpec, ...]:
     """Write Dense."""
     kernel, bias = view.operand_shape("kernel") or (), view.operand_shape("bias")
-    variables = {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
-    return (
-        LayerSpec(class_name="Dense", config={"units": kernel[-1], "use_bias": bias is not None}, variables=variables),
-    )
+    config = {"units": kernel[-1], "use_bias": bias is not None}
+    return (LayerSpec(class_name="Dense", config=config, variables=_with_bias(view, kernel)),)
 
 
 def write_batch_norm(view: NodeView, op: ops.BatchNorm) -> tuple[LayerSpec, ...]:
@@ -120,48 +178,92 @@ def write_batch_norm(view: NodeView, op: ops.BatchNorm) -> tuple[LayerSpec, ...]
     return (LayerSpec(class_name="BatchNormalization", config=config, variables=variables),)
 
 
+def write_layer_norm(view: NodeView, op: ops.LayerNorm) -> tuple[LayerSpec, ...]:
+    """Write LayerNorm."""
+    shape = view.operand_shape("gamma") or ()
+    variables = {"gamma": shape, "beta": shape}
+    return (LayerSpec(class_name="LayerNormalization", config={"epsilon": op.epsilon}, variables=variables),)
+
+
+def write_prelu(view: NodeView, op: ops.PReLU) -> tuple[LayerSpec, ...]:
+    """Write PReLU; axes along which the slopes are the same are shared."""
+    slope = view.operand_shape("slope") or ()
+    if len(slope) > len(view.sizes):
+        raise view.refuse("slopes without a batch", slope)
+    shape = (*(1,) * (len(view.sizes) - len(slope)), *slope)
+    shared = [axis for axis, size in enumerate(shape, start=1) if size == 1]
+    return (LayerSpec(class_name="PReLU", config={"shared_axes": shared or None}, variables={"slope": shape}),)
+
+
 def write_pool(class_name: str) -> Writer:
     """Return the writer of MaxPool or AveragePool, whose padding Keras cannot state in numbers."""
 
     def write(view: NodeView, op: ops.MaxPool | ops.AveragePool) -> tuple[LayerSpec, ...]:
         rank = len(op.kernel_size)
-        before, padding = _padding(view, op.padding, op.kernel_size, op.stride, (1,) * rank)
-        if before:
-            raise view.refuse('padding "same" or "valid"', op.padding)
+        padding = named_padding(op.padding, view.sizes, op.kernel_size, op.stride, (1,) * rank)
         config = {"pool_size": op.kernel_size, "strides": op.stride, "padding": padding}
         return (LayerSpec(class_name=f"{class_name}{rank}D", config=config),)
 
     return write
 
 
-def write_mean(view: NodeView, op: ops.Mean) -> tuple[LayerSpec, ...]:
-    """Write a Mean over all spatial axes as GlobalAveragePooling1D..3D."""
-    rank = len(view.shape) - 2
-    if sorted(op.axes) != list(range(1, rank + 1)) or not 1 <= rank <= 3:
-        raise view.refuse("a mean over all spatial axes", f"axes {op.axes} of {len(view.shape)}")
-    return (LayerSpec(class_name=f"GlobalAveragePooling{rank}D", config={"keepdims": op.keep_dims}),)
+def write_reduction(name: str, layer: str = "") -> Writer:
+    """Return the writer of Mean, Sum or Max: a global pooling layer over all spatial axes, else a function."""
+
+    def write(view: NodeView, op: ops.Mean | ops.Sum | ops.Max) -> tuple[LayerSpec, ...]:
+        rank = len(view.shape) - 2
+        if 0 in op.axes or not op.axes:
+            raise view.refuse("axes behind the batch", op.axes)
+        if layer and op.axes == tuple(range(1, rank + 1)) and 1 <= rank <= 3:
+            return (LayerSpec(class_name=f"{layer}{rank}D", config={"keepdims": op.keep_dims}),)
+        return function(name, axis=list(op.axes), keepdims=op.keep_dims)
+
+    return write
 
 
 def write_clip(view: NodeView, op: ops.Clip) -> tuple[LayerSpec, ...]:
-    """Write a Clip that starts at 0 as ReLU with max_value."""
-    if op.minimum != 0:
-        raise view.refuse("minimum=0", f"minimum={op.minimum}")
-    return (LayerSpec(class_name="ReLU", config={"max_value": op.maximum}),)
+    """Write Clip."""
+    return function("clip", x_min=op.minimum, x_max=op.maximum)
 
 
-def write_elementwise(class_name: str) -> Writer:
-    """Return the writer of Add, Subtract or Multiply."""
+def write_gelu(view: NodeView, op: ops.GELU) -> tuple[LayerSpec, ...]:
+    """Write GELU."""
+    if op.approximate:
+        return function("gelu", approximate=True)
+    return (LayerSpec(class_name="Activation", config={"activation": "gelu"}),)
+
+
+def write_elementwise(name: str, layer: str = "") -> Writer:
+    """Return the writer of an operator of two inputs: a layer where both are computed, else a function."""
 
     def write(view: NodeView, op: ops.Op) -> tuple[LayerSpec, ...]:
-        inputs = (view.graph.tensors[name] for name in view.node.inputs)
-        ranks = {
-            len(tensor.shape) for tensor in inputs if not tensor.is_constant
-        }  # constants are refused by name later
-        if len(ranks) > 1:
-            raise view.refuse("one rank for all inputs", f"ranks {sorted(ranks)}")
-        return (LayerSpec(class_name=class_name),)
+        tensors = [view.graph.tensors[each] for each in view.node.inputs]
+        is_computed = not any(tensor.is_constant for tensor in tensors)
+        if layer and is_computed and len({len(tensor.shape) for tensor in tensors}) == 1:
+            return (LayerSpec(class_name=layer),)
+        return function(name)
 
     return write
+
+
+def write_slice(view: NodeView, op: ops.Slice) -> tuple[LayerSpec, ...]:
+    """Write Slice as x[...]."""
+    if (op.begin[0], op.step[0]) != (0, 1) or op.end[0] not in (None, view.shape[0]):
+        raise view.refuse("a whole batch", f"[{op.begin[0]}:{op.end[0]}:{op.step[0]}]")
+    boxes = (slice(*box) for box in zip(op.begin[1:], op.end[1:], op.step[1:], strict=True))
+    return function("getitem", key=(slice(None), *boxes))
+
+
+def write_resize(view: NodeView, op: ops.Resize) -> tuple[LayerSpec, ...]:
+    """Write Resize as UpSampling1D..3D or keras.ops.image.resize; other coordinates were lowered before."""
+    if op.coordinates == "asymmetric":
+        factors = tuple(new // old for new, old in zip(op.size, view.sizes, strict=False))
+        return (
+            LayerSpec(
+                class_name=f"UpSampling{len(op.size)}D", config={"size": factors if len(factors) > 1 else factors[0]}
+            ),
+        )
+    return function("image.resize", size=op.size, interpolation=op.method)
 
 
 def write_concat(view: NodeView, op: ops.Concat) -> tuple[LayerSpec, ...]:
@@ -172,13 +274,14 @@ def write_concat(view: NodeView, op: ops.Concat) -> tuple[LayerSpec, ...]:
 
 
 def write_pad(view: NodeView, op: ops.Pad) -> tuple[LayerSpec, ...]:
-    """Write a Pad with zeros in space as ZeroPadding1D..3D."""
+    """Write a Pad with zeros in space as ZeroPadding1D..3D, another one as a function."""
     spatial = op.padding[1:-1]
-    if op.value != 0 or any((*op.padding[0], *op.padding[-1])) or not 1 <= len(spatial) <= 3:
-        raise view.refuse("padding with zeros around 1 to 3 spatial axes", f"value={op.value}, padding={op.padding}")
-    if any(side < 0 for pair in spatial for side in pair):
-        raise view.refuse("padding of 0 or more", op.padding)
-    return (_zero_padding(spatial),)
+    if any(op.padding[0]):
+        raise view.refuse("no padding of the batch", op.padding)
+    if op.value != 0 or any(op.padding[-1]) or not 1 <= len(spatial) <= 3:
+        return function("pad", pad_width=[list(pair) for pair in op.padding], constant_values=op.value)
+    amount = spatial[0] if len(spatial) == 1 else spatial
+    return (LayerSpec(class_name=f"ZeroPadding{len(spatial)}D", config={"padding": amount}),)
 
 
 def write_reshape(view: NodeView, op: ops.Reshape) -> tuple[LayerSpec, ...]:
@@ -206,3 +309,23 @@ def write_dropout(view: NodeView, op: ops.Dropout) -> tuple[LayerSpec, ...]:
 def write_as(class_name: str, config: Mapping[str, object] | None = None) -> Writer:
     """Return the writer of an operator that is one layer with fixed arguments."""
     return lambda view, op: (LayerSpec(class_name=class_name, config=config or {}),)
+
+
+def write_activation(name: str) -> Writer:
+    """Return the writer of an activation that Keras knows by name."""
+    return write_as("Activation", {"activation": name})
+
+
+def write_function(name: str) -> Writer:
+    """Return the writer of an operator that is a function of keras.ops without parameters."""
+    return lambda view, op: function(name)
+
+
+def write_leaky_relu(view: NodeView, op: ops.LeakyReLU) -> tuple[LayerSpec, ...]:
+    """Write LeakyReLU."""
+    return (LayerSpec(class_name="LeakyReLU", config={"negative_slope": op.slope}),)
+
+
+def write_elu(view: NodeView, op: ops.ELU) -> tuple[LayerSpec, ...]:
+    """Write ELU."""
+    return (LayerSpec(class_name="ELU", config={"alpha": op.alpha}),)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from edgecnn import ops
-from edgecnn.contract import CONTRACT_KEY
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node, Port, external_shape
 from edgecnn.shapes import Padding, Shape
@@ -52,6 +51,7 @@ class TfliteEmitter:
         self._codes: dict[tuple[str, int], int] = {}
         self._index: dict[str, int] = {}
         self._ports: dict[str, int] = {}
+        self._producers = {name: node for node in graph.nodes for name in node.outputs}
 
     def tensor(self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None) -> int:
         """Add a tensor and return its index; a symbolic batch is 1 in the shape and -1 in the signature."""
@@ -80,6 +80,20 @@ class TfliteEmitter:
             operator.builtinOptionsType = getattr(self.s.BuiltinOptions, f"{spec.options}Options")
             operator.builtinOptions = getattr(self.s, f"{spec.options}OptionsT")(**spec.fields)
         self._operators.append(operator)
+
+    def step(self, name: str, shape: Shape, spec: Spec, inputs: Sequence[int]) -> int:
+        """Add one of several operators that a node becomes, and return its inner tensor."""
+        output = self.tensor(name, shape)
+        self.operator(spec, inputs, [output])
+        return output
+
+    def layer(self, node: Node, spec: Spec, inputs: Sequence[int]) -> None:
+        """Add a node's operator, which carries no activation, and behind it the activation that the node has."""
+        activation = getattr(node.op, "activation", None)
+        if activation is not None:
+            inputs = [self.step(f"{node.name}/linear", self.shape(node.output), spec, inputs)]
+            spec = Spec(kind=self._fused_name(node))
+        self.operator(spec, inputs, [self.value(node.output)])
 
     def value(self, name: str) -> int:
         """Return the tensor index of a Graph tensor; a constant is added when it is first asked for."""
@@ -134,23 +148,26 @@ class TfliteEmitter:
         self.operator(spec, [source, self.integers(f"{name}/shape", sizes)], [output])
         return output
 
-    def padded(self, source: int, name: str, shape: Shape, padding: Padding) -> int:
-        """Add a PAD over all axes of a tensor of this shape and return its output."""
-        output = self.tensor(
-            f"{name}/padded", tuple(n if n is None else n + sum(p) for n, p in zip(shape, padding, strict=True))
-        )
-        self.operator(Spec(kind="PAD", options="Pad"), [source, self.integers(f"{name}/padding", padding)], [output])
-        return output
+    def padded(self, source: int, name: str, shape: Shape, padding: Padding, value: float = 0.0) -> int:
+        """Add a PAD (or PADV2) over all axes of a tensor of this shape and return its output."""
+        output = tuple(n if n is None else n + sum(p) for n, p in zip(shape, padding, strict=True))
+        return self.step(f"{name}/padded", output, *self.padding(source, name, padding, value))
+
+    def padding(self, source: int, name: str, padding: Padding, value: float) -> tuple[Spec, list[int]]:
+        """Return the operator that pads with a value, and its inputs."""
+        inputs = [source, self.integers(f"{name}/padding", padding)]
+        version = 4 if len(padding) > 4 else 1
+        if value == 0:
+            return Spec(kind="PAD", options="Pad", version=version), inputs
+        return Spec(kind="PADV2", options="PadV2", version=version), [*inputs, self.scalar(f"{name}/value", value)]
 
     def fused(self, node: Node) -> int:
         """Return the schema's number for the activation inside an operator."""
-        activation = getattr(node.op, "activation", None)
-        name = FUSED.get(type(activation))
-        if name is None:
-            raise UnsupportedError(
-                f"{node.name}: tflite fuses {', '.join(FUSED.values())}; got {type(activation).__name__}"
-            )
-        return int(getattr(self.s.ActivationFunctionType, name))
+        return int(getattr(self.s.ActivationFunctionType, self._fused_name(node)))
+
+    def producer(self, tensor: str) -> Node | None:
+        """Return the node that gives a tensor, or None for inputs and constants."""
+        return self._producers.get(tensor)
 
     def open_port(self, port: Port) -> None:
         """Add an input; an NCHW one is turned behind it."""
@@ -165,10 +182,11 @@ class TfliteEmitter:
     def transpose(self, source: int, permutation: Sequence[int], output: int, name: str) -> None:
         """Add a TRANSPOSE."""
         order = self.integers(f"{name}/permutation", permutation)
-        self.operator(Spec(kind="TRANSPOSE", options="Transpose"), [source, order], [output])
+        spec = Spec(kind="TRANSPOSE", options="Transpose", version=4 if len(permutation) > 4 else 1)
+        self.operator(spec, [source, order], [output])
 
-    def file(self, contract: str | None) -> bytes:
-        """Return the finished file."""
+    def file(self, metadata: Mapping[str, bytes]) -> memoryview:
+        """Return the finished file with its named metadata."""
         outputs = [self._output(port) for port in self.graph.outputs]
         inputs = [self._ports[port.name] for port in self.graph.inputs]
         signature = self.s.SignatureDefT(
@@ -187,9 +205,10 @@ class TfliteEmitter:
             signatureDefs=[signature],
             buffers=self._buffers,
         )
-        if contract is not None:
-            model.metadata = [self.s.MetadataT(name=CONTRACT_KEY, buffer=len(self._buffers))]
-            self._buffers.append(AlignedBuffer(contract.encode()))
+        model.metadata = []
+        for name, content in metadata.items():
+            model.metadata.append(self.s.MetadataT(name=name, buffer=len(self._buffers)))
+            self._buffers.append(AlignedBuffer(content))
         return pack(model, sum(len(buffer.content) for buffer in self._buffers))
 
     def _output(self, port: Port) -> int:
@@ -207,3 +226,11 @@ class TfliteEmitter:
     def _code(self, kind: str, version: int) -> Any:
         code = getattr(self.s.BuiltinOperator, kind)
         return self.s.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+
+    def _fused_name(self, node: Node) -> str:
+        activation = getattr(node.op, "activation", None)
+        name = FUSED.get(type(activation))
+        if name is None:
+            found = type(activation).__name__
+            raise UnsupportedError(f"{node.name}: tflite fuses {', '.join(FUSED.values())}; got {found}")
+        return name

@@ -1,13 +1,15 @@
 """Rows of TFLite's window operators: over one or two dimensions they become 2-D, over three CONV_3D."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
-from edgecnn.graph import Node
+from edgecnn.graph import Array, Node
+from edgecnn.ops import known
 from edgecnn.shapes import Padding, Shape, same_padding
 
 from ._tflite_emitter import Spec, TfliteEmitter
@@ -20,7 +22,7 @@ def conv(e: TfliteEmitter, node: Node) -> None:
         return
     kernel, channels = e.shape(node.inputs[1]), e.shape(node.inputs[0])[-1]
     flat = _as_2d(op, kernel)
-    source, padding = _window_input(e, node, flat, flat[0])
+    source, padding = _window_input(e, node, flat)
     kernel_size, stride, dilation, _ = flat
     fields: dict[str, object] = {
         "padding": padding,
@@ -57,7 +59,7 @@ def _conv_3d(e: TfliteEmitter, node: Node, op: ops.Conv) -> None:
         raise UnsupportedError(f"{node.name}: tflite has no grouped 3-D convolution. Choose --to onnx or openvino.")
     kernel = e.shape(node.inputs[1])
     flat = (tuple(size or 0 for size in kernel[:3]), op.stride, op.dilation, op.padding)
-    source, padding = _window_input(e, node, flat, flat[0])
+    source, padding = _window_input(e, node, flat)
     weights = e.arranged(node, "kernel", lambda data: data)
     fields: dict[str, object] = {"padding": padding, "fusedActivationFunction": e.fused(node)}
     for axis, step, dilation in zip("DHW", op.stride, op.dilation, strict=True):
@@ -66,26 +68,80 @@ def _conv_3d(e: TfliteEmitter, node: Node, op: ops.Conv) -> None:
     e.operator(spec, [source, weights, e.bias(node, kernel[-1] or 0)], [e.value(node.output)])
 
 
-def pool(kind: str) -> Callable[[TfliteEmitter, Node], None]:
-    def emit(e: TfliteEmitter, node: Node) -> None:
-        op: Any = node.op
-        if len(op.stride) == 3:
-            raise UnsupportedError(f"{node.name}: tflite has no 3-D pooling. Choose --to onnx or openvino.")
-        flat = _as_2d(op, op.kernel_size)
-        kernel_size, stride, _, _ = flat
-        source, padding = _window_input(e, node, flat, kernel_size)
-        fields: dict[str, object] = {
-            "padding": padding,
-            "strideH": stride[0],
-            "strideW": stride[1],
-            "filterHeight": kernel_size[0],
-            "filterWidth": kernel_size[1],
-            "fusedActivationFunction": e.fused(node),
-        }
-        _window_output(e, node, Spec(kind=kind, options="Pool2D", fields=fields), [source])
+def max_pool(e: TfliteEmitter, node: Node) -> None:
+    flat, source, shape = _pooled(e, node)
+    padding = _free_padding(e, shape, flat)
+    if padding is None:
+        value = 0.0 if is_never_negative(e, node.inputs[0]) else float(np.finfo(np.float32).min)
+        source, padding = e.padded(source, node.name, shape, ((0, 0), *flat[3], (0, 0)), value), e.s.Padding.VALID
+    _window_output(e, node, _pool_spec("MAX_POOL_2D", flat, padding, e.fused(node)), [source])
 
-    return emit
 
+def average_pool(e: TfliteEmitter, node: Node) -> None:
+    """Where the padding costs a PAD, its zeros are counted, which one factor for each position makes good."""
+    flat, source, shape = _pooled(e, node)
+    padding = _free_padding(e, shape, flat)
+    if padding is not None:
+        _window_output(e, node, _pool_spec("AVERAGE_POOL_2D", flat, padding, e.fused(node)), [source])
+        return
+    source = e.padded(source, node.name, shape, ((0, 0), *flat[3], (0, 0)))
+    output = e.shape(node.output)
+    shape = output if len(output) == 4 else (output[0], 1, *output[1:])
+    share = _share_inside(e.shape(node.inputs[0])[1:-1], output[1:-1], node.op).reshape(1, *map(known, shape[1:3]), 1)
+    spec = _pool_spec("AVERAGE_POOL_2D", flat, e.s.Padding.VALID, e.s.ActivationFunctionType.NONE)
+    counted = e.step(f"{node.name}/counted", shape, spec, [source])
+    factor = e.constant(f"{node.name}/factor", (1 / share).astype(np.float32), "float32")
+    spec = Spec(kind="MUL", options="Mul", fields={"fusedActivationFunction": e.fused(node)})
+    _window_output(e, node, spec, [counted, factor])
+
+
+def _pooled(e: TfliteEmitter, node: Node) -> tuple["Flat", int, Shape]:
+    op: Any = node.op
+    if len(op.stride) == 3:
+        raise UnsupportedError(f"{node.name}: tflite has no 3-D pooling. Choose --to onnx or openvino.")
+    return _as_2d(op, op.kernel_size), *as_image(e, node)
+
+
+def _pool_spec(kind: str, flat: "Flat", padding: int, activation: int) -> Spec:
+    kernel_size, stride, _, _ = flat
+    fields: dict[str, object] = {
+        "padding": padding,
+        "strideH": stride[0],
+        "strideW": stride[1],
+        "filterHeight": kernel_size[0],
+        "filterWidth": kernel_size[1],
+        "fusedActivationFunction": activation,
+    }
+    return Spec(kind=kind, options="Pool2D", fields=fields)
+
+
+def _share_inside(sizes: Shape, outputs: Shape, op: Any) -> Array:
+    """Return, for each output position, the share of its window that lies inside the image."""
+    shares = []
+    for n, m, f, s, (before, _) in zip(sizes, outputs, op.kernel_size, op.stride, op.padding, strict=True):
+        starts = np.arange(known(m)) * s - before
+        shares.append((np.minimum(starts + f, known(n)) - np.maximum(starts, 0)) / f)
+    return np.asarray(reduce(np.multiply.outer, shares))
+
+
+def is_never_negative(e: TfliteEmitter, tensor: str) -> bool:
+    """Tell whether a computed tensor is known to hold no negative number: it comes from a ReLU or the like."""
+    node = e.producer(tensor)
+    if node is None:
+        return False
+    activation = getattr(node.op, "activation", None)
+    if isinstance(activation or node.op, NOT_NEGATIVE):
+        return True
+    if isinstance(node.op, ops.Pad) and node.op.value < 0:
+        return False
+    return activation is None and isinstance(node.op, KEEP_SIGN) and all(is_never_negative(e, i) for i in node.inputs)
+
+
+NOT_NEGATIVE = (ops.ReLU, ops.ReLU6, ops.Sigmoid, ops.HardSigmoid, ops.Softmax, ops.Softplus, ops.Exp)
+"""Operators that give no negative number."""
+
+KEEP_SIGN = (ops.MaxPool, ops.AveragePool, ops.Max, ops.Mean, ops.Pad, ops.Concat, ops.Reshape, ops.Slice, ops.LRN)
+"""Operators that give no negative number where they get none."""
 
 Flat = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Padding]
 """kernel_size, stride, dilation, padding of a window over two dimensions."""
@@ -100,34 +156,47 @@ def _as_2d(op: "ops.Conv | ops.MaxPool | ops.AveragePool", kernel: Shape) -> Fla
     return (*ones, *kernel_size), (*ones, *op.stride), (*ones, *dilation), ((0, 0),) * missing + op.padding
 
 
-def _window_input(e: TfliteEmitter, node: Node, flat: Flat, kernel_size: tuple[int, ...]) -> tuple[int, int]:
-    """Return (input tensor, TFLite's padding), a RESHAPE and a PAD added where they are needed."""
+def as_image(e: TfliteEmitter, node: Node) -> tuple[int, Shape]:
+    """Return the first operand as (N, height, width, C) and that shape: over one dimension the height is 1."""
     name = node.inputs[0]
     shape, source = e.shape(name), e.value(name)
-    if len(shape) == 3:
-        shape = (shape[0], 1, *shape[1:])
-        source = e.reshaped(source, f"{node.name}/as_2d", shape)
-    _, stride, dilation, padding = flat
+    if len(shape) != 3:
+        return source, shape
+    shape = (shape[0], 1, *shape[1:])
+    return e.reshaped(source, f"{node.name}/as_2d", shape), shape
+
+
+def _free_padding(e: TfliteEmitter, shape: Shape, flat: Flat) -> int | None:
+    """Return the TFLite padding that equals the window's own, or None where there is none."""
+    kernel_size, stride, dilation, padding = flat
+    if not any(any(pair) for pair in padding):
+        return int(e.s.Padding.VALID)
     same = tuple(
         same_padding(n or 0, f, stride=s, dilation=d)
         for n, f, s, d in zip(shape[1:-1], kernel_size, stride, dilation, strict=True)
     )
-    if not any(any(pair) for pair in padding):
-        return source, e.s.Padding.VALID
-    if padding == same:
-        return source, e.s.Padding.SAME
-    if not isinstance(node.op, ops.Conv):
-        raise UnsupportedError(
-            f"{node.name}: tflite pools with SAME or VALID padding; got {padding}. Choose --to onnx or openvino."
-        )
-    return e.padded(source, node.name, shape, ((0, 0), *padding, (0, 0))), e.s.Padding.VALID
+    return int(e.s.Padding.SAME) if padding == same else None
+
+
+def _window_input(e: TfliteEmitter, node: Node, flat: Flat) -> tuple[int, int]:
+    """Return (input tensor, TFLite's padding), a RESHAPE and a PAD added where they are needed."""
+    source, shape = as_image(e, node)
+    padding = _free_padding(e, shape, flat)
+    if padding is not None:
+        return source, padding
+    return e.padded(source, node.name, shape, ((0, 0), *flat[3], (0, 0))), e.s.Padding.VALID
 
 
 def _window_output(e: TfliteEmitter, node: Node, spec: Spec, inputs: list[int]) -> None:
+    from_image(e, node, lambda output: e.operator(spec, inputs, [output]))
+
+
+def from_image(e: TfliteEmitter, node: Node, emit: Callable[[int], None]) -> None:
+    """Let `emit` fill the node's output, through an image of height 1 where the output has one dimension."""
     shape = e.shape(node.output)
-    if len(shape) == 4:
-        e.operator(spec, inputs, [e.value(node.output)])
+    if len(shape) != 3:
+        emit(e.value(node.output))
         return
     inner = e.tensor(f"{node.name}/from_2d", (shape[0], 1, *shape[1:]))
-    e.operator(spec, inputs, [inner])
+    emit(inner)
     e.reshaped(inner, node.output, shape, e.value(node.output))

@@ -4,7 +4,7 @@ Readers and zoo models both build through GraphBuilder, so every Graph comes fro
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from edgecnn.contract import Contract
 from edgecnn.errors import GraphError, ShapeError
 from edgecnn.graph import Array, Graph, Node, Port, Tensor, infer_shapes, validate
-from edgecnn.ops import Activation, Add, BatchNorm, Conv, Dense, Op
+from edgecnn.ops import Activation, Add, AveragePool, BatchNorm, Conv, Dense, MaxPool, Op
 from edgecnn.shapes import Padding, Shape, explicit_padding
 
 Initialiser = Callable[[str, tuple[int, ...]], Array]
@@ -51,9 +51,17 @@ class GraphBuilder:
     (None, 4, 4, 16)
     """
 
-    def __init__(self, name: str, *, initialise: Initialiser) -> None:
+    def __init__(self, name: str, *, initialise: Initialiser, batch_norm: BatchNorm | None = None) -> None:
+        """Start an empty Graph.
+
+        Args:
+            name: What the artifacts are called.
+            initialise: Gives each kernel its first values.
+            batch_norm: Epsilon and momentum of the network's BatchNorms; 1e-3 and 0.99 unless given.
+        """
         self.name = name
         self._initialise = initialise
+        self._batch_norm = batch_norm or BatchNorm()
         self._nodes: list[Node] = []
         self._tensors: dict[str, Tensor] = {}
         self._inputs: list[Port] = []
@@ -120,19 +128,41 @@ class GraphBuilder:
         kernel = self.constant(f"{name}/kernel", self._initialise(name, (int(self.shape(x)[-1] or 0), out_features)))
         return self.node(name, Dense(), x, kernel, *self._bias(name, out_features, use_bias))
 
-    def batch_norm(self, x: str, name: str, *, epsilon: float = 1e-3, momentum: float = 0.99) -> str:
+    def batch_norm(self, x: str, name: str) -> str:
         """Add a BatchNorm that starts as (almost) the identity."""
         starts = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0}
         shape = (int(self.shape(x)[-1] or 0),)
         operands = [self.constant(f"{name}/{k}", np.full(shape, v, np.float32)) for k, v in starts.items()]
-        return self.node(name, BatchNorm(epsilon=epsilon, momentum=momentum), x, *operands)
+        return self.node(name, self._batch_norm, x, *operands)
 
     def conv_bn(
-        self, x: str, name: str, out_channels: int, activation: Activation | None, *, kernel_size: int, stride: int = 1
+        self,
+        x: str,
+        name: str,
+        out_channels: int,
+        activation: Activation | None,
+        *,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str | Padding = "same",
+        use_bias: bool = False,
     ) -> str:
         """Add convolution, BatchNorm and (unless None) activation, named name, name/bn and name/relu6."""
-        x = self.batch_norm(self.conv(x, name, out_channels, kernel_size=kernel_size, stride=stride), f"{name}/bn")
+        x = self.conv(x, name, out_channels, kernel_size=kernel_size, stride=stride, padding=padding, use_bias=use_bias)
+        x = self.batch_norm(x, f"{name}/bn")
         return x if activation is None else self.activate(x, name, activation)
+
+    def max_pool(self, x: str, name: str, *, kernel_size: int, stride: int, padding: str | Padding = "valid") -> str:
+        """Add max pooling over as many dimensions as the input has."""
+        window = self._window(x, kernel_size, stride, padding)
+        return self.node(name, MaxPool(kernel_size=window[0], stride=window[1], padding=window[2]), x)
+
+    def average_pool(
+        self, x: str, name: str, *, kernel_size: int, stride: int, padding: str | Padding = "valid"
+    ) -> str:
+        """Add average pooling over as many dimensions as the input has."""
+        window = self._window(x, kernel_size, stride, padding)
+        return self.node(name, AveragePool(kernel_size=window[0], stride=window[1], padding=window[2]), x)
 
     def activate(self, x: str, name: str, activation: Activation) -> str:
         """Add an activation named after the layer that it follows: name/relu6."""
@@ -142,23 +172,39 @@ class GraphBuilder:
         """Add the elementwise sum of two tensors."""
         return self.node(name, Add(), a, b)
 
-    def finish(self, outputs: dict[str, str], *, contract: Contract | None = None) -> Graph:
+    def finish(
+        self,
+        outputs: Mapping[str, str],
+        *,
+        contract: Contract | None = None,
+        auxiliary: Mapping[str, str] | None = None,
+    ) -> Graph:
         """Return the validated Graph.
 
         Args:
             outputs: Port name -> tensor.
             contract: What an app must know.
+            auxiliary: Port name -> tensor of the outputs that only training uses.
         """
+        ports = [Port(name=name, tensor=tensor) for name, tensor in outputs.items()]
+        ports += [Port(name=name, tensor=tensor, is_auxiliary=True) for name, tensor in (auxiliary or {}).items()]
         graph = Graph(
             name=self.name,
             nodes=tuple(self._nodes),
             tensors=self._tensors,
             inputs=tuple(self._inputs),
-            outputs=tuple(Port(name=name, tensor=tensor) for name, tensor in outputs.items()),
+            outputs=tuple(ports),
             contract=contract,
         )
         validate(graph)
         return graph
+
+    def _window(
+        self, x: str, kernel_size: int, stride: int, padding: str | Padding
+    ) -> tuple[tuple[int, ...], tuple[int, ...], Padding]:
+        sizes = [int(size or 0) for size in self.shape(x)[1:-1]]
+        kernel, step = spread(kernel_size, len(sizes)), spread(stride, len(sizes))
+        return kernel, step, explicit_padding(padding, sizes, kernel, step, spread(1, len(sizes)))
 
     def _bias(self, name: str, size: int, use_bias: bool) -> tuple[str, ...]:
         return (self.constant(f"{name}/bias", np.zeros(size, np.float32)),) if use_bias else ()

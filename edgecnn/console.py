@@ -1,6 +1,7 @@
 """What people and programs see: tables and JSON on stdout, progress and messages on stderr."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,18 @@ WIDTH = 1000
 def emit(data: dict[str, Any], show: Callable[[Console], None], *, as_json: bool) -> None:
     """Print a command's result: JSON with its schema_version for programs, or what `show` draws for people."""
     if as_json:
-        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2))
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **_finite(data)}, indent=2, allow_nan=False))
         return
     show(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False))
+
+
+def _finite(data: Any) -> Any:
+    """Return data for JSON, which has no infinity: the SNR of equal outputs becomes null."""
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def message(text: str) -> None:

@@ -41,6 +41,7 @@ class Contract:
         output: What the first output holds.
         labels: Class names in output order, or empty.
         recipe: How the constants are stored: "float32" or "float16".
+        macs: Multiply-accumulates for one image, for reports; None where they were not counted.
         is_assumed: True when the source carried no contract and this is only a guess.
     """
 
@@ -56,6 +57,7 @@ class Contract:
     output: Meaning = "logits"
     labels: tuple[str, ...] = ()
     recipe: Recipe = "float32"
+    macs: int | None = None
     is_assumed: bool = False
 
     def __post_init__(self) -> None:
@@ -113,6 +115,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 KINDS: dict[str, tuple[type, ...]] = {
     "height": (int,),
+    "macs": (int, type(None)),
     "width": (int,),
     "crop_fraction": (int, float),
     "is_assumed": (bool,),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecnn import registry
 from edgecnn.contract import Contract, Recipe
+from edgecnn.count import count
 from edgecnn.errors import CheckFailedError, UsageError
 from edgecnn.graph import Array, Graph, with_batch
 from edgecnn.interfaces import Artifact, Writer
@@ -99,7 +100,9 @@ def convert(
         deployment = deploy(with_batch(graph, plan.batch))
         shipped = RECIPES[plan.recipe](deployment.graph)
         if shipped.contract is not None:
-            shipped = replace(shipped, contract=replace(shipped.contract, recipe=plan.recipe))
+            cost = count(shipped)
+            macs = None if cost.unknown else cost.macs
+            shipped = replace(shipped, contract=replace(shipped.contract, recipe=plan.recipe, macs=macs))
         written = []
         for writer, path in zip(writers, paths, strict=True):
             written.append(writer.write(shipped, scratch / path.name))

@@ -63,6 +63,39 @@ def separable_ratio(kernel_size: tuple[int, ...], out_channels: int) -> float:
     return 1 / out_channels + 1 / prod(kernel_size)
 
 
+def bottleneck_macs(
+    kernel_size: tuple[int, ...],
+    in_channels: int,
+    reduced_channels: int,
+    out_channels: int,
+    output_sizes: tuple[int, ...],
+) -> tuple[int, int]:
+    """Return the MACs of a convolution behind a 1x1 convolution that narrows its input: (1x1, convolution).
+
+    The notes' example, 5x5 over 28x28x192 to 32 channels through 16: 12.4 M multiplications for 120 M.
+
+    Source: Szegedy et al., Going deeper with convolutions, arXiv:1409.4842, section 4.
+
+    >>> normal_macs((5, 5), 192, 32, (28, 28))
+    120422400
+    >>> bottleneck_macs((5, 5), 192, 16, 32, (28, 28))
+    (2408448, 10035200)
+    >>> sum(bottleneck_macs((5, 5), 192, 16, 32, (28, 28)))
+    12443648
+    """
+    positions = prod(output_sizes)
+    return in_channels * positions * reduced_channels, prod(kernel_size) * reduced_channels * positions * out_channels
+
+
+def bottleneck_ratio(kernel_size: tuple[int, ...], in_channels: int, reduced_channels: int, out_channels: int) -> float:
+    """Return MACs with / without the 1x1 bottleneck: R/(f^2 N) + R/C, narrowing C input channels to R, N outputs.
+
+    >>> round(bottleneck_ratio((5, 5), 192, 16, 32), 4) == round(12443648 / 120422400, 4)
+    True
+    """
+    return reduced_channels / (prod(kernel_size) * out_channels) + reduced_channels / in_channels
+
+
 # --- a whole Graph ---------------------------------------------------------------------------------------------------
 
 

@@ -84,11 +84,13 @@ class Port:
         name: The name that callers use.
         tensor: The tensor behind it.
         layout: "NHWC" or "NCHW" where the outside has decided; None takes each format's own.
+        is_auxiliary: Marks an output that only training reads; passes.remove_auxiliary_heads drops it.
     """
 
     name: str
     tensor: str
     layout: str | None = None
+    is_auxiliary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

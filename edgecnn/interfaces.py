@@ -38,11 +38,13 @@ class Format(Protocol):
     Attributes:
         name: Registry name.
         suffix: Of the main file, with the dot.
+        aliases: Further suffixes that files to be read may have.
         default_layout: Of image ports whose layout nobody chose.
     """
 
     name: str
     suffix: str
+    aliases: tuple[str, ...]
     default_layout: Layout
 
     def files(self, path: Path) -> tuple[Path, ...]:

@@ -1,6 +1,6 @@
 """MODEL on the command line: a zoo name with its options, or a file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,20 @@ from edgecnn.models.build import ZooOptions, build
 from edgecnn.outputs import safe_name
 
 
-def load_model(model: str, options: ZooOptions | None = None, *, values: bool = True) -> Graph:
+def load_model(
+    model: str,
+    options: ZooOptions | None = None,
+    *,
+    values: bool = True,
+    report: Callable[[str], None] = lambda what: None,
+) -> Graph:
     """Return the Graph behind a zoo name or a file.
 
     Args:
         model: "mobilenet_v2", or a path (.keras).
         options: For zoo names only.
         values: False is enough for counting.
+        report: Called with what pretrained weights filled and what they left.
 
     Raises:
         UnknownNameError: When it is neither.
@@ -28,7 +35,7 @@ def load_model(model: str, options: ZooOptions | None = None, *, values: bool = 
     """
     path = Path(model)
     if model in registry.entries("models"):
-        return build(model, options, values=values)
+        return build(model, options, values=values, report=report)
     if not path.suffix and len(path.parts) == 1 and not path.exists():
         raise UnknownNameError(registry.unknown("model", model, registry.entries("models")))
     if options is not None and options != ZooOptions():
@@ -54,9 +61,9 @@ def format_of(path: Path) -> Format:
         InputFileError: When no format has that suffix.
     """
     for each in formats():
-        if each.suffix == path.suffix.lower():
+        if path.suffix.lower() in (each.suffix, *each.aliases):
             return each
-    known = ", ".join(each.suffix for each in formats())
+    known = ", ".join(suffix for each in formats() for suffix in (each.suffix, *each.aliases))
     raise InputFileError(f"{path}: a file that ends in one of {known} was wanted; got '{path.suffix}'")
 
 
@@ -67,7 +74,7 @@ def formats() -> Iterator[Format]:
 
 def readable() -> list[str]:
     """Return the suffixes of the formats that can be read."""
-    return [each.suffix for each in formats() if isinstance(each, Reader)]
+    return [suffix for each in formats() if isinstance(each, Reader) for suffix in (each.suffix, *each.aliases)]
 
 
 def target_for(artifact: Path, name: str | None) -> Any:

@@ -1,6 +1,7 @@
 """One small Graph for each operator of the vocabulary: what every writer is tried on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,71 @@ def windowed(kind: type[ops.MaxPool] | type[ops.AveragePool], padding: tuple[tup
 def binary(op: ops.Op, shape: tuple[int, ...]) -> Make:
     values = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return lambda b, x: b.node("y", op, x, b.constant("other", values))
+
+
+def unary(op: ops.Op, *, is_positive: bool = False) -> Make:
+    """An operator alone, or behind exp, which keeps roots and logarithms defined."""
+    return lambda b, x: b.node("y", op, b.node("positive", ops.Exp(), x) if is_positive else x)
+
+
+def power(b: GraphBuilder, x: str) -> str:
+    return b.node(
+        "y", ops.Pow(), b.node("positive", ops.Exp(), x), b.constant("other", np.array([0.5, 2, -1, 3], np.float32))
+    )
+
+
+def binary_then(op: ops.Op, value: float, then: ops.Op) -> Make:
+    """Reach values far from zero before an operator."""
+    return lambda b, x: b.node("y", then, b.node("far", op, x, b.constant("other", np.array(value, np.float32))))
+
+
+def transposed(
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    *,
+    dilation: tuple[int, ...] = (1, 1),
+    output_padding: tuple[int, ...] = (0, 0),
+    activation: ops.Activation | None = None,
+    use_bias: bool = True,
+) -> Make:
+    op = ops.ConvTranspose(
+        stride=stride, padding=padding, dilation=dilation, output_padding=output_padding, activation=activation
+    )
+
+    def make(b: GraphBuilder, x: str) -> str:
+        kernel = b.constant("kernel", he_normal(0)("k", (*kernel_size, b.shape(x)[-1] or 0, 5)))
+        bias = (b.constant("bias", np.linspace(-1, 1, 5, dtype=np.float32)),) if use_bias else ()
+        return b.node("y", op, x, kernel, *bias)
+
+    return make
+
+
+def layer_norm(b: GraphBuilder, x: str) -> str:
+    return layer_norm_named(b, x, "y")
+
+
+def layer_norm_named(b: GraphBuilder, x: str, name: str) -> str:
+    size = b.shape(x)[-1] or 0
+    gamma, beta = (
+        b.constant(name, np.linspace(low, 2, size, dtype=np.float32)) for name, low in (("g", 0.5), ("b", -1))
+    )
+    return b.node(name, ops.LayerNorm(epsilon=1e-2), x, gamma, beta)
+
+
+def resized(size: tuple[int, ...], method: Any, coordinates: Any) -> Make:
+    return lambda b, x: b.node("y", ops.Resize(size=size, method=method, coordinates=coordinates), x)
+
+
+def padded_max_pool(make_input: Make) -> Make:
+    """ResNet's pooling, whose padding is neither "same" nor "valid"."""
+    op = ops.MaxPool(kernel_size=(3, 3), stride=(2, 2), padding=((1, 1), (1, 1)))
+    return lambda b, x: b.node("y", op, make_input(b, x))
+
+
+def behind_conv(make: Make) -> Make:
+    """An operator between two convolutions, where channels-first formats store its input channels first."""
+    return lambda b, x: b.conv(make(b, b.conv(x, "before", 4, kernel_size=1)), "after", 3, kernel_size=1)
 
 
 def grouped(b: GraphBuilder, x: str) -> str:
@@ -64,6 +130,22 @@ def squeeze_excite(b: GraphBuilder, x: str) -> str:
     return b.node("y", ops.Mul(), x, gate)
 
 
+def squeeze_excite_of_keras(b: GraphBuilder, x: str) -> str:
+    """Squeeze-excite as Keras Applications write it: pooled to a vector, dense layers, and an image of one position."""
+    x = b.conv(x, "before", 4, kernel_size=1)
+    squeezed = b.dense(b.node("pool", ops.Mean(axes=(1, 2)), x), "squeeze", 4)
+    gate = b.node("gate", ops.HardSigmoid(), b.node("image_of_one", ops.Reshape(shape=(None, 1, 1, 4)), squeezed))
+    x = b.node("scaled", ops.Mul(), x, gate)
+    x = b.conv(b.node("pool_again", ops.Mean(axes=(1, 2), keep_dims=True), x), "after", 3, kernel_size=1)
+    return b.node("y", ops.Reshape(shape=(None, 3)), x)
+
+
+def inverted_bottleneck(b: GraphBuilder, x: str) -> str:
+    """A ConvNeXt block: depthwise convolution, LayerNorm, two dense layers over the channels, residual."""
+    y = b.node("scaled", ops.GELU(), b.dense(layer_norm_named(b, b.depthwise(x, "dw", kernel_size=7), "norm"), "up", 8))
+    return b.add(x, b.dense(y, "down", 4), "y")
+
+
 GRAPHS: dict[str, Graph] = {
     "conv": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, stride=2, use_bias=True)),
     "conv_valid": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, padding="valid")),
@@ -80,6 +162,9 @@ GRAPHS: dict[str, Graph] = {
     "conv_3d": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=2, use_bias=True), (1, 5, 6, 7, 2)),
     "dense": image_graph(lambda b, x: b.dense(x, "y", 6), (1, 12)),
     "dense_over_more_axes": image_graph(lambda b, x: b.dense(x, "y", 6), (1, 3, 5, 4)),
+    "dense_over_a_sequence": image_graph(lambda b, x: b.dense(x, "y", 6), (2, 5, 4)),
+    "dense_over_a_volume": image_graph(lambda b, x: b.dense(x, "y", 6, use_bias=False), (1, 2, 3, 2, 4)),
+    "inverted_bottleneck_of_dense": image_graph(inverted_bottleneck),
     "flattened_dense": image_graph(flattened_dense),
     "flattened_output": image_graph(residual_after_flatten),
     "max_pool": image_graph(windowed(ops.MaxPool, ((0, 0), (0, 0)))),
@@ -100,6 +185,7 @@ GRAPHS: dict[str, Graph] = {
     "sub_row": image_graph(binary(ops.Sub(), (8, 4))),
     "mul_fused": image_graph(binary(ops.Mul(activation=ops.ReLU()), (1, 1, 1, 4))),
     "squeeze_excite": image_graph(squeeze_excite),
+    "squeeze_excite_of_keras": image_graph(squeeze_excite_of_keras),
     "relu": image_graph(lambda b, x: b.node("y", ops.ReLU(), x)),
     "relu6": image_graph(lambda b, x: b.node("y", ops.ReLU6(), x)),
     "sigmoid": image_graph(lambda b, x: b.node("y", ops.Sigmoid(), x)),
@@ -117,5 +203,68 @@ GRAPHS: dict[str, Graph] = {
     "concat": image_graph(lambda b, x: b.node("y", ops.Concat(axis=3), x, b.node("r", ops.ReLU(), x), x)),
     "name_clash": image_graph(name_clash),
     "concat_height": image_graph(lambda b, x: b.node("y", ops.Concat(axis=1), x, x)),
+    "conv_transpose_valid": image_graph(transposed((3, 2), (2, 1), ((0, 0), (0, 0)))),
+    "conv_transpose_same": image_graph(transposed((3, 4), (2, 2), ((0, 1), (1, 1)), use_bias=False)),
+    "conv_transpose_sparse": image_graph(transposed((2, 2), (3, 3), ((0, 0), (0, 0)), output_padding=(1, 1))),
+    "conv_transpose_cut": image_graph(transposed((3, 3), (2, 2), ((1, 1), (2, 0)), output_padding=(1, 0))),
+    "conv_transpose_dilated": image_graph(transposed((3, 2), (1, 1), ((0, 1), (0, 0)), dilation=(2, 3))),
+    "conv_transpose_fused": image_graph(transposed((2, 2), (2, 2), ((0, 0), (0, 0)), activation=ops.ReLU())),
+    "conv_transpose_1d": image_graph(transposed((3,), (2,), ((0, 1),), dilation=(1,), output_padding=(0,)), (1, 7, 3)),
+    "layer_norm": image_graph(layer_norm, (2, 6, 12)),
+    "layer_norm_of_features": image_graph(layer_norm, (2, 12)),
+    "layer_norm_behind_conv": image_graph(behind_conv(layer_norm)),
+    "lrn": image_graph(unary(ops.LRN(size=3, alpha=0.3, beta=0.6, bias=1.5))),
+    "lrn_wider_than_the_channels": image_graph(unary(ops.LRN(size=11, alpha=0.1))),
+    "div": image_graph(binary(ops.Div(activation=ops.ReLU6()), (4,))),
+    "maximum": image_graph(binary(ops.Maximum(), (8, 4))),
+    "maximum_fused": image_graph(binary(ops.Maximum(activation=ops.ReLU6()), (4,))),
+    "minimum": image_graph(binary(ops.Minimum(), ())),
+    "minimum_of_two": image_graph(lambda b, x: b.node("y", ops.Minimum(), x, b.node("t", ops.Tanh(), x))),
+    "pow": image_graph(power),
+    "leaky_relu": image_graph(unary(ops.LeakyReLU(slope=0.2))),
+    "prelu": image_graph(binary(ops.PReLU(), (4,))),
+    "prelu_of_channels": image_graph(binary(ops.PReLU(), (1, 1, 4))),
+    "prelu_of_positions": image_graph(binary(ops.PReLU(), (9, 8, 4))),
+    "prelu_of_features": image_graph(binary(ops.PReLU(), (12,)), (1, 12)),
+    "prelu_of_sequence": image_graph(binary(ops.PReLU(), (7,)), (1, 7, 7)),
+    "elu": image_graph(unary(ops.ELU())),
+    "elu_scaled": image_graph(unary(ops.ELU(alpha=1.7))),
+    "softplus": image_graph(binary_then(ops.Mul(), 40.0, ops.Softplus())),
+    "swish": image_graph(unary(ops.Swish())),
+    "hard_sigmoid": image_graph(unary(ops.HardSigmoid())),
+    "hard_sigmoid_keras_2": image_graph(unary(ops.HardSigmoid(slope=0.2))),
+    "hard_swish": image_graph(binary_then(ops.Mul(), 3.0, ops.HardSwish())),
+    "gelu": image_graph(unary(ops.GELU())),
+    "gelu_approximate": image_graph(unary(ops.GELU(approximate=True))),
+    "gelu_before_mean": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(1, 2)), b.node("g", ops.GELU(), x))),
+    "sqrt": image_graph(unary(ops.Sqrt(), is_positive=True)),
+    "exp": image_graph(unary(ops.Exp())),
+    "log": image_graph(unary(ops.Log(), is_positive=True)),
+    "sum": image_graph(unary(ops.Sum(axes=(1, 2)))),
+    "sum_of_channels": image_graph(unary(ops.Sum(axes=(3,), keep_dims=True))),
+    "max": image_graph(unary(ops.Max(axes=(1, 2)))),
+    "max_keep_dims": image_graph(unary(ops.Max(axes=(1, 2), keep_dims=True))),
+    "slice": image_graph(unary(ops.Slice(begin=(0, 1, 0, 1), end=(None, 8, None, 3), step=(1, 1, 1, 1)))),
+    "slice_strided": image_graph(unary(ops.Slice(begin=(0, 1, 0, 0), end=(1, 9, 7, None), step=(1, 3, 2, 2)))),
+    "slice_behind_conv": image_graph(
+        behind_conv(unary(ops.Slice(begin=(0, 1, 2, 0), end=(None, 9, 8, None), step=(1, 1, 1, 1))))
+    ),
+    "resize_nearest": image_graph(resized((13, 5), "nearest", "half_pixel")),
+    "resize_nearest_asymmetric": image_graph(resized((7, 13), "nearest", "asymmetric")),
+    "resize_nearest_align_corners": image_graph(resized((14, 6), "nearest", "align_corners"), (1, 9, 7, 4)),
+    "resize_bilinear": image_graph(resized((7, 5), "bilinear", "half_pixel"), (1, 5, 7, 3)),
+    "resize_bilinear_asymmetric": image_graph(resized((5, 13), "bilinear", "asymmetric")),
+    "resize_bilinear_align_corners": image_graph(resized((7, 5), "bilinear", "align_corners"), (1, 5, 7, 3)),
+    "resize_doubled": image_graph(behind_conv(resized((8, 8), "bilinear", "half_pixel")), (1, 4, 4, 3)),
+    "resize_1d": image_graph(resized((9,), "bilinear", "half_pixel"), (1, 7, 3)),
+    "resize_of_any_batch": image_graph(resized((7, 5), "nearest", "half_pixel"), (None, 5, 7, 3)),
+    "depth_to_space": image_graph(unary(ops.DepthToSpace(block=2)), (1, 3, 4, 12)),
+    "space_to_depth": image_graph(unary(ops.SpaceToDepth(block=2)), (1, 6, 4, 3)),
+    "max_pool_padded": image_graph(padded_max_pool(lambda b, x: x)),
+    "max_pool_padded_behind_relu": image_graph(padded_max_pool(lambda b, x: b.node("r", ops.ReLU(), x))),
+    "max_pool_padded_behind_fused": image_graph(
+        padded_max_pool(lambda b, x: b.node("a", ops.Add(activation=ops.ReLU()), x, x))
+    ),
+    "average_pool_padded": image_graph(windowed(ops.AveragePool, ((2, 1), (0, 1)))),
 }
 """Name -> Graph with the ports "image" and "result"."""

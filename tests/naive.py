@@ -1,6 +1,8 @@
 """Operators as plain loops over single numbers, from their definitions: what the NumPy kernels are held against."""
 
+import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -76,4 +78,82 @@ def pool(image: Array, *, kernel_size: Sequence[int], stride: Sequence[int], pad
             if (where := met(image, start, offset, stride, padding, ones)) is not None
         ]
         result[(n, *start, c)] = max(seen) if is_max else sum(seen) / len(seen)
+    return result
+
+
+def conv_transpose(
+    image: Array,
+    kernel: Array,
+    bias: Array,
+    *,
+    stride: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    output_padding: Sequence[int],
+) -> Array:
+    """Lay input value times kernel at every place that lies inside the output."""
+    kernel_size, (_, out_channels) = kernel.shape[:-2], kernel.shape[-2:]
+    sizes = [
+        (n - 1) * s + d * (f - 1) + 1 - a - b + extra
+        for n, s, f, d, (a, b), extra in zip(
+            image.shape[1:-1], stride, kernel_size, dilation, padding, output_padding, strict=True
+        )
+    ]
+    result = np.zeros((len(image), *sizes, out_channels)) + bias
+    for n, *start, i in positions(image.shape):
+        for *offset, o in positions((*kernel_size, out_channels)):
+            where = tuple(
+                p * s + f * d - before
+                for p, s, f, d, (before, _) in zip(start, stride, offset, dilation, padding, strict=True)
+            )
+            if all(0 <= p < size for p, size in zip(where, sizes, strict=True)):
+                result[(n, *where, o)] += float(image[(n, *start, i)]) * float(kernel[(*offset, i, o)])
+    return result
+
+
+def resize(image: Array, sizes: Sequence[int], *, method: str, coordinates: str) -> Array:
+    """Read the image at each output position's place, in exact fractions."""
+    result = np.zeros((len(image), *sizes, image.shape[-1]))
+    before = image.shape[1:-1]
+    for n, *place, c in positions(result.shape):
+        found = [_read_at(i, m, size, coordinates) for i, m, size in zip(place, before, sizes, strict=True)]
+        if method == "nearest":
+            half = Fraction(1, 2)
+            picked = [math.floor(at if coordinates == "asymmetric" else at + half) for at in found]
+            result[(n, *place, c)] = image[(n, *picked, c)]
+            continue
+        for corner in product((0, 1), repeat=len(found)):
+            inside = [min(max(at, Fraction(0)), Fraction(m - 1)) for at, m in zip(found, before, strict=True)]
+            lower = [math.floor(at) for at in inside]
+            weight = math.prod(at - p if k else 1 - (at - p) for at, p, k in zip(inside, lower, corner, strict=True))
+            where = [min(p + k, m - 1) for p, k, m in zip(lower, corner, before, strict=True)]
+            result[(n, *place, c)] += float(weight) * float(image[(n, *where, c)])
+    return result
+
+
+def _read_at(i: int, m: int, n: int, coordinates: str) -> Fraction:
+    if coordinates == "align_corners":
+        return Fraction(i * (m - 1), max(n - 1, 1))
+    return Fraction(i * m, n) if coordinates == "asymmetric" else Fraction((2 * i + 1) * m, 2 * n) - Fraction(1, 2)
+
+
+def lrn(x: Array, *, size: int, alpha: float, beta: float, bias: float) -> Array:
+    """Divide each number by the power of its neighbours' squares."""
+    result = np.zeros(x.shape)
+    for *where, c in positions(x.shape):
+        near = range(max(0, c - size // 2), min(x.shape[-1], c + size // 2 + 1))
+        total = sum(float(x[(*where, k)]) ** 2 for k in near)
+        result[(*where, c)] = float(x[(*where, c)]) / (bias + alpha * total) ** beta
+    return result
+
+
+def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
+    """Normalise each vector along the last axis."""
+    result = np.zeros(x.shape)
+    for where in positions(x.shape[:-1]):
+        row = [float(value) for value in x[where]]
+        mean = sum(row) / len(row)
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in row) / len(row) + epsilon)
+        for c, value in enumerate(row):
+            result[(*where, c)] = float(gamma[c]) * (value - mean) / deviation + float(beta[c])
     return result

@@ -145,7 +145,11 @@ def test_float16_reports_what_the_rounding_costs(tmp_path: Path) -> None:
         ),
         (["convert", "lenet5", "--batch", "many"], 2, "--batch must be a number in 1..4096 or 'dynamic'; got 'many'"),
         (["convert", "there/is/none.keras"], 4, "there/is/none.keras: a file was wanted; there is none."),
-        (["convert", "net.pb"], 3, "a file that ends in one of .tflite, .onnx, .xml, .keras was wanted; got '.pb'"),
+        (
+            ["convert", "net.pb"],
+            3,
+            "a file that ends in one of .tflite, .onnx, .xml, .keras, .h5, .hdf5 was wanted; got '.pb'",
+        ),
         (["run", "none.tflite", "x.png"], 4, "none.tflite: a file was wanted; there is none."),
         (["verify", "lenet5", "none.onnx"], 4, "none.onnx: a file was wanted; there is none."),
     ],

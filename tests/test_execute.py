@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -56,6 +56,21 @@ def test_convolution_is_the_sum_over_the_window(window: dict[str, Any], groups: 
     assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@given(window=windows(), extra=st.integers(0, 1), inputs=st.integers(1, 2))
+def test_transposed_convolution_lays_the_kernel_out(window: dict[str, Any], extra: int, inputs: int) -> None:
+    sizes, kernel_size = window.pop("sizes"), window.pop("kernel_size")
+    window["output_padding"] = (extra,) * len(sizes)
+    image, kernel, bias = noise(2, *sizes, inputs), noise(*kernel_size, inputs, 3, seed=1), noise(3, seed=2)
+    op = ops.ConvTranspose(**window)
+    try:
+        (shape,) = op.output_shapes([image.shape, kernel.shape, bias.shape])
+    except ShapeError:
+        reject()
+    found = evaluate(op, (image, kernel, bias))
+    assert found.shape == shape
+    assert_allclose(found, naive.conv_transpose(image, kernel, bias, **window), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("multiplier", [1, 3])
 def test_a_depthwise_convolution_gives_each_channel_its_own_filters(multiplier: int) -> None:
     image, kernel = noise(1, 5, 4, 3), noise(3, 3, 1, 3 * multiplier, seed=1)
@@ -99,12 +114,79 @@ def test_batch_norm_follows_its_formula_per_channel() -> None:
         assert found[n, m, c] == pytest.approx(wanted, abs=1e-5)
 
 
+def test_layer_norm_follows_its_formula_per_position() -> None:
+    x, (gamma, beta) = 3 + noise(2, 3, 4), noise(2, 4, seed=1)
+    found = evaluate(ops.LayerNorm(epsilon=1e-2), (x, gamma, beta))
+    assert_allclose(found, naive.layer_norm(x, gamma, beta, 1e-2), rtol=1e-4, atol=1e-5)
+
+
+@given(size=st.sampled_from([1, 3, 5, 9]), channels=st.integers(1, 7))
+def test_lrn_divides_by_its_neighbours(size: int, channels: int) -> None:
+    x, factors = noise(2, 3, channels), {"alpha": 0.3, "beta": 0.6, "bias": 1.5}
+    found = evaluate(ops.LRN(size=size, **factors), (x,))
+    assert_allclose(found, naive.lrn(x, size=size, **factors), rtol=1e-5, atol=1e-6)
+
+
+def test_prelu_has_a_slope_of_its_own_for_each_channel() -> None:
+    x = np.array([[[-1.0, -1.0], [2.0, -4.0]]], np.float32)
+    assert_array_equal(evaluate(ops.PReLU(), (x, np.array([0.5, 0.25], np.float32))), [[[-0.5, -0.25], [2, -1]]])
+
+
+def test_powers_roots_and_logarithms() -> None:
+    x = np.array([[0.25, 4.0]], np.float32)
+    assert_array_equal(evaluate(ops.Sqrt(), (x,)), [[0.5, 2]])
+    assert_allclose(evaluate(ops.Log(), (x,)), [[-math.log(4), math.log(4)]], rtol=1e-6)
+    assert_array_equal(evaluate(ops.Pow(), (x, np.array([2.0, 0.5], np.float32))), [[0.0625, 2]])
+
+
+@given(
+    before=st.lists(st.integers(1, 6), min_size=1, max_size=2),
+    after=st.lists(st.integers(1, 9), min_size=2, max_size=2),
+    method=st.sampled_from(["nearest", "bilinear"]),
+    coordinates=st.sampled_from(["half_pixel", "asymmetric", "align_corners"]),
+)
+def test_resizing_reads_where_its_docstring_says(
+    before: list[int], after: list[int], method: Any, coordinates: Any
+) -> None:
+    x, size = noise(1, *before, 2), tuple(after[: len(before)])
+    found = evaluate(ops.Resize(size=size, method=method, coordinates=coordinates), (x,))
+    assert found.dtype == np.float32
+    assert_allclose(found, naive.resize(x, size, method=method, coordinates=coordinates), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_depth_goes_to_space_row_by_row_and_back(block: int) -> None:
+    x = noise(2, 2, 3, 2 * block * block)
+    found = evaluate(ops.DepthToSpace(block=block), (x,))
+    for n, h, w, r, c, k in naive.positions((2, 2, 3, block, block, 2)):
+        assert found[n, h * block + r, w * block + c, k] == x[n, h, w, (r * block + c) * 2 + k]
+    assert_array_equal(evaluate(ops.SpaceToDepth(block=block), (found,)), x)
+
+
+def test_slices_step_through_a_box() -> None:
+    x, op = noise(2, 7, 6), ops.Slice(begin=(0, 1, 2), end=(None, 7, None), step=(1, 3, 2))
+    found = evaluate(op, (x,))
+    assert op.output_shapes([(None, 7, 6)]) == ((None, 2, 2),)
+    for n, i, j in naive.positions((2, 2, 2)):
+        assert found[n, i, j] == x[n, 1 + 3 * i, 2 + 2 * j]
+
+
 SCALARS: dict[ops.Op, Callable[[float], float]] = {
     ops.ReLU(): lambda x: max(x, 0.0),
     ops.ReLU6(): lambda x: min(max(x, 0.0), 6.0),
     ops.Clip(minimum=-1.5, maximum=2.5): lambda x: min(max(x, -1.5), 2.5),
     ops.Sigmoid(): lambda x: 1 / (1 + math.exp(-x)),
     ops.Tanh(): math.tanh,
+    ops.LeakyReLU(slope=0.2): lambda x: x if x >= 0 else 0.2 * x,
+    ops.ELU(alpha=1.5): lambda x: x if x >= 0 else 1.5 * math.expm1(x),
+    ops.Softplus(): lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
+    ops.Swish(): lambda x: x / (1 + math.exp(-x)),
+    ops.HardSigmoid(): lambda x: min(max(x / 6 + 0.5, 0.0), 1.0),
+    ops.HardSigmoid(slope=0.2, offset=0.4): lambda x: min(max(0.2 * x + 0.4, 0.0), 1.0),
+    ops.HardSwish(): lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
+    ops.GELU(): lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    ops.GELU(approximate=True): lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+    ops.Exp(): math.exp,
     ops.Dropout(rate=0.5): lambda x: x,
     ops.Identity(): lambda x: x,
 }
@@ -132,7 +214,14 @@ def test_softmax_works_row_by_row_whatever_the_other_rows_hold() -> None:
 
 @pytest.mark.parametrize(
     ("op", "combine"),
-    [(ops.Add(), lambda a, b: a + b), (ops.Sub(), lambda a, b: a - b), (ops.Mul(), lambda a, b: a * b)],
+    [
+        (ops.Add(), lambda a, b: a + b),
+        (ops.Sub(), lambda a, b: a - b),
+        (ops.Mul(), lambda a, b: a * b),
+        (ops.Div(), lambda a, b: a / b),
+        (ops.Maximum(), max),
+        (ops.Minimum(), min),
+    ],
 )
 def test_arithmetic_broadcasts(op: ops.Op, combine: Any) -> None:
     a, b = noise(2, 3, 4), noise(3, 1, seed=1)
@@ -147,13 +236,18 @@ def test_a_fused_activation_comes_last() -> None:
 
 
 @pytest.mark.parametrize("keep_dims", [False, True])
-def test_mean_over_axes(keep_dims: bool) -> None:
-    x, op = noise(2, 3, 4, 5), ops.Mean(axes=(1, 2), keep_dims=keep_dims)
+@pytest.mark.parametrize(
+    ("kind", "combine"),
+    [(ops.Mean, lambda row: sum(row) / 12), (ops.Sum, sum), (ops.Max, max)],
+    ids=["mean", "sum", "max"],
+)
+def test_reductions_over_axes(kind: Any, combine: Callable[[list[float]], float], keep_dims: bool) -> None:
+    x, op = noise(2, 3, 4, 5), kind(axes=(1, 2), keep_dims=keep_dims)
     found = evaluate(op, (x,))
     assert op.output_shapes([x.shape]) == (found.shape,)
     for n, c in naive.positions((2, 5)):
-        wanted = sum(float(x[n, i, j, c]) for i in range(3) for j in range(4)) / 12
-        assert found.reshape(2, 5)[n, c] == pytest.approx(wanted, abs=1e-6)
+        wanted = combine([float(x[n, i, j, c]) for i in range(3) for j in range(4)])
+        assert found.reshape(2, 5)[n, c] == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize(

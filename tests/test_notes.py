@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from edgecnn.builder import GraphBuilder, he_normal
-from edgecnn.count import conv_parameters, count, normal_macs, separable_macs, separable_ratio
+from edgecnn.count import (
+    bottleneck_macs,
+    bottleneck_ratio,
+    conv_parameters,
+    count,
+    normal_macs,
+    separable_macs,
+    separable_ratio,
+)
 from edgecnn.execute import execute
 from edgecnn.graph import Array
 from edgecnn.kernels import evaluate
@@ -203,3 +211,19 @@ def test_a_one_by_one_convolution_is_a_dense_layer_at_every_position() -> None:
     found = execute(graph, {"x": image})["conv"]
     assert_allclose(found[1, 2, 3], image[1, 2, 3] @ kernel, rtol=1e-5, atol=1e-5)
     assert found.shape == (2, 6, 6, 16)
+
+
+def test_a_bottleneck_makes_12_million_multiplications_of_120_million() -> None:
+    # The notes: 28x28x192 under 32 filters of 5x5, directly and through a 1x1 convolution to 16 channels.
+    assert normal_macs((5, 5), 192, 32, (28, 28)) == 28 * 28 * 32 * 5 * 5 * 192 == 120_422_400
+    assert bottleneck_macs((5, 5), 192, 16, 32, (28, 28)) == (28 * 28 * 16 * 192, 28 * 28 * 32 * 5 * 5 * 16)
+    assert sum(bottleneck_macs((5, 5), 192, 16, 32, (28, 28))) == 12_443_648
+    assert bottleneck_ratio((5, 5), 192, 16, 32) == pytest.approx(12_443_648 / 120_422_400)
+
+
+def test_the_inception_block_of_the_notes_is_the_first_of_googlenet() -> None:
+    found = {layer.name: layer for layer in count(build("googlenet", values=False)).layers}
+    assert found["inception_3a/reduce_5x5"].output_shape == (None, 28, 28, 16)
+    assert found["inception_3a/conv_5x5"].output_shape == (None, 28, 28, 32)
+    assert found["inception_3a/concat"].output_shape == (None, 28, 28, 64 + 128 + 32 + 32)
+    assert [found[f"inception_3a/{name}_5x5"].macs for name in ("reduce", "conv")] == [2_408_448, 10_035_200]

@@ -15,6 +15,7 @@ from edgecnn.count import count
 from edgecnn.execute import execute
 from edgecnn.graph import Graph, Port, validate
 from edgecnn.passes import (
+    dense_to_convolution,
     flatten_channels_first,
     fold_batch_norm,
     fold_constants,
@@ -166,6 +167,12 @@ def _(b: GraphBuilder, x: str) -> str:
 @refusal(remove_identities.PASS, "same", "both its sides are graph outputs", "tanh")
 def _(b: GraphBuilder, x: str) -> str:
     return b.node("same", ops.Identity(), b.node("tanh", ops.Tanh(), x))
+
+
+@refusal(dense_to_convolution.PASS, "dense", "its kernel is computed, not constant")
+def _(b: GraphBuilder, x: str) -> str:
+    kernel = b.node("kernel", ops.Reshape(shape=(4, 1)), computed_vector(b, x))
+    return b.node("dense", ops.Dense(), x, kernel)
 
 
 @refusal(flatten_channels_first.PASS, "flat", "its output is a graph output")

@@ -1,6 +1,7 @@
 """Each pass in four steps: how many were applied, which nodes remain, numbers equal, graph valid."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,20 +10,22 @@ from numpy.testing import assert_allclose, assert_array_equal
 from edgecnn import ops
 from edgecnn.builder import GraphBuilder, he_normal
 from edgecnn.execute import execute
-from edgecnn.graph import Array, Graph, Node, validate
+from edgecnn.graph import Array, Graph, Node, Port, validate
 from edgecnn.passes import (
+    dense_to_convolution,
     fold_batch_norm,
     fold_constants,
     fold_padding,
     fuse_activation,
     lower_batch_norm,
+    remove_auxiliary_heads,
     remove_identities,
 )
 from edgecnn.passes.deploy import DEPLOYMENT, deploy
 from edgecnn.passes.editor import GraphEditor, Pass
 from edgecnn.passes.flatten_channels_first import PASS as FLATTEN_CHANNELS_FIRST
 from edgecnn.passes.store_float16 import store_float16
-from tests.graphs import image_graph
+from tests.graphs import image_graph, transposed
 
 IMAGE = np.random.default_rng(7).standard_normal((2, 9, 8, 4)).astype(np.float32)
 PAD = ((0, 0), (1, 2), (0, 1), (0, 0))
@@ -46,6 +49,10 @@ def four_steps(tried: Pass, graph: Graph, applied: Sequence[str], kinds: Sequenc
 def vector(b: GraphBuilder, name: str, size: int, *, low: float = -1.0) -> str:
     rng = np.random.default_rng(len(name))
     return b.constant(name, rng.uniform(low, 2.0, size).astype(np.float32))
+
+
+def vectors(b: GraphBuilder, rows: int, columns: int) -> str:
+    return b.constant("k", he_normal(3)("k", (rows, columns)))
 
 
 def trained_norm(b: GraphBuilder, x: str, name: str) -> str:
@@ -82,10 +89,14 @@ def dense(b: GraphBuilder, x: str) -> str:
     return b.dense(x, "layer", 5)
 
 
-@pytest.mark.parametrize("layer", [plain, biased, grouped, depthwise, multiplied, dense])
+def transposed_conv(b: GraphBuilder, x: str) -> str:
+    return transposed((3, 2), (2, 2), ((1, 0), (0, 1)), output_padding=(1, 0))(b, x)
+
+
+@pytest.mark.parametrize("layer", [plain, biased, grouped, depthwise, multiplied, dense, transposed_conv])
 def test_batch_norm_folds_into_every_kind_of_layer(layer: Callable[[GraphBuilder, str], str]) -> None:
     graph = image_graph(lambda b, x: trained_norm(b, layer(b, x), "norm"))
-    kind = "Dense" if layer is dense else "Conv"
+    kind = graph.nodes[0].kind
     folded = four_steps(fold_batch_norm.PASS, graph, ["norm"], [kind])
     assert folded.nodes[0].output == "norm", "the layer gives the tensor that the BatchNorm gave"
     assert sum(tensor.is_constant for tensor in folded.tensors.values()) == 2
@@ -174,6 +185,41 @@ def test_what_also_goes_elsewhere_is_redirected_when_an_output_identity_goes() -
     assert cleaned.nodes[1].inputs == ("kept",)
 
 
+def with_auxiliary(*ports: str) -> Graph:
+    """A trunk with a head on it and one head before; the named ports are auxiliary."""
+    b = GraphBuilder("heads", initialise=he_normal(0))
+    x = b.conv(b.input("image", (None, 9, 8, 4)), "trunk", 4, kernel_size=3)
+    early = b.node("early/mean", ops.Mean(axes=(1, 2)), b.activate(x, "early", ops.ReLU()))
+    late = b.node("late/mean", ops.Mean(axes=(1, 2)), b.activate(x, "late", ops.Tanh()))
+    graph = b.finish({"result": b.dense(late, "late/logits", 3), "aux": b.dense(early, "early/logits", 3)})
+    outputs = (*graph.outputs, Port(name="again", tensor="late/logits"))
+    return replace(graph, outputs=tuple(replace(port, is_auxiliary=port.name in ports) for port in outputs))
+
+
+def test_an_auxiliary_head_goes_with_all_that_only_it_needs() -> None:
+    graph = with_auxiliary("aux")
+    kept = four_steps(remove_auxiliary_heads.PASS, graph, ["early/logits"], ["Conv", "Tanh", "Mean", "Dense"])
+    assert [port.name for port in kept.outputs] == ["result", "again"]
+    assert not any(name.startswith("early") for name in kept.tensors)
+
+
+def test_what_an_auxiliary_port_shares_with_another_one_stays() -> None:
+    kept = four_steps(
+        remove_auxiliary_heads.PASS,
+        with_auxiliary("again"),
+        ["late/logits"],
+        ["Conv", "ReLU", "Mean", "Tanh", "Mean", "Dense", "Dense"],
+    )
+    assert [port.name for port in kept.outputs] == ["result", "aux"]
+
+
+def test_a_graph_of_auxiliary_heads_only_keeps_them() -> None:
+    graph = with_auxiliary("result", "aux", "again")
+    result = remove_auxiliary_heads.PASS(graph)
+    assert result.graph is graph
+    assert {reason for _, reason in result.refused} == {"the Graph has no other output"}
+
+
 def flattened(b: GraphBuilder, x: str) -> str:
     x = b.node("flat", ops.Reshape(shape=(None, 9 * 8 * 4)), x)
     return b.add(b.dense(x, "left", 5), b.dense(x, "right", 5), "sum")
@@ -186,6 +232,17 @@ def test_flattening_channels_first_transposes_once_and_reorders_every_dense_kern
     assert turned.nodes[0].op == ops.Transpose(permutation=(0, 3, 1, 2))
     again = FLATTEN_CHANNELS_FIRST(turned)
     assert again.refused == (("flat", "it flattens channels-first already"),)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+def test_a_dense_layer_over_an_image_is_a_convolution_of_kernel_size_1(half: bool) -> None:
+    graph = image_graph(
+        lambda b, x: b.node("y", ops.Dense(activation=ops.ReLU()), x, vectors(b, 4, 5), vector(b, "c", 5))
+    )
+    turned = four_steps(dense_to_convolution.PASS, store_float16(graph) if half else graph, ["y"], ["Conv"])
+    kernel = turned.tensors["y/kernel_of_1"]
+    assert (kernel.shape, kernel.dtype) == ((1, 1, 4, 5), "float32")
+    assert str(kernel.data.dtype) == ("float16" if half else "float32")  # type: ignore[union-attr]
 
 
 def test_flattening_keeps_float16_storage() -> None:
@@ -228,6 +285,7 @@ def test_deployment_leaves_a_trained_block_as_its_layers_alone() -> None:
     deployed = deploy(graph)
     assert [node.kind for node in deployed.graph.nodes] == ["Conv", "Conv", "Add", "Mean", "Dense"]
     assert deployed.applied == {
+        "remove_auxiliary_heads": 0,
         "remove_identities": 2,
         "fold_constants": 0,
         "fold_padding": 1,

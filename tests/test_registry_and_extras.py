@@ -81,7 +81,11 @@ def test_a_broken_package_keeps_its_own_error(tmp_path: Path, monkeypatch: pytes
     ("room", "name", "text"),
     [
         ("models", "mobilnet_v2", "No model is named 'mobilnet_v2'. Did you mean 'mobilenet_v2'?"),
-        ("models", "zebra", "No model is named 'zebra'. There are: lenet5, mobilenet_v1, mobilenet_v2."),
+        (
+            "targets",
+            "zebra",
+            "No target is named 'zebra'. There are: litert_cpu, onnxruntime_cpu, openvino_cpu, reference.",
+        ),
         ("converters", "tflit", "No format is named 'tflit'. Did you mean 'tflite'?"),
         ("targets", "litert_gpu", "No target is named 'litert_gpu'. Did you mean 'litert_cpu'?"),
     ],

@@ -1,10 +1,16 @@
 """Every writer on every operator, float32 and float16: it loads in its runtime and computes what `execute` computes."""
 
+import importlib
+import struct
+import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edgecnn import ops, registry
 from edgecnn.builder import GraphBuilder, he_normal
@@ -17,10 +23,24 @@ from edgecnn.models.build import ZooOptions, build
 from edgecnn.passes.deploy import deploy
 from edgecnn.passes.store_float16 import store_float16
 from edgecnn.source import target_for
-from tests.graphs import GRAPHS, image_graph
+from tests.graphs import GRAPHS, image_graph, layer_norm, resized, transposed
 
 FORMATS = ("tflite", "onnx", "openvino")
-REFUSED = {("tflite", "max_pool_same"): None}
+TRAINING_TIME = {ops.BatchNorm, ops.Dropout, ops.Identity}
+VOCABULARY = {
+    each
+    for each in vars(ops).values()
+    if isinstance(each, type) and issubclass(each, ops.Op) and each not in {ops.Op, ops.Activation, ops.Opaque}
+}
+
+
+TURNING = (
+    *("transpose", "transpose_to_channels_first", "reshape", "flattened_output"),
+    *("mean_of_batch_and_width", "mean_of_height"),
+)
+"""Graphs whose result depends on the order of axes or elements: a channels-first format must turn a tensor."""
+
+ON_IMAGES = [name for name, graph in GRAPHS.items() if len(graph.tensors["image"].shape) == 4 and name not in TURNING]
 
 
 def writer(name: str) -> Writer:
@@ -108,6 +128,23 @@ def test_a_symbolic_batch_takes_any_number_of_images(form: str, tmp_path: Path) 
     session.close()
 
 
+def every_kind_of_move(b: GraphBuilder, x: str) -> str:
+    x = b.node("large", ops.Resize(size=(7, 6), method="bilinear"), b.conv(x, "conv", 8, kernel_size=3))
+    x = b.node("box", ops.Slice(begin=(0, 1, 0, 0), end=(None, 7, 6, 8), step=(1, 2, 1, 1)), x)
+    x = b.node("blocks", ops.DepthToSpace(block=2), x)
+    x = b.node("sequence", ops.Reshape(shape=(None, 72, 2)), b.node("s", ops.Swish(), layer_norm(b, x)))
+    x = b.node("long", ops.Resize(size=(50,), method="nearest"), x)
+    return b.node("cut", ops.Slice(begin=(0, 1, 0), end=(None, 50, None), step=(1, 1, 1)), x)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_moving_data_takes_any_number_of_images(form: str, tmp_path: Path) -> None:
+    graph = image_graph(every_kind_of_move, (None, 5, 4, 3))
+    x = np.random.default_rng(0).standard_normal((3, 5, 4, 3), dtype=np.float32)
+    found = outputs_of(form, graph, tmp_path, x)["result"]
+    np.testing.assert_allclose(found, execute(graph, {"image": x})["result"], atol=2e-5)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_contract_survives(form: str, tmp_path: Path) -> None:
     contract = Contract(height=32, width=32, colour_order="GRAY", mean=(1.5,), std=(2.0,), labels=("nought", "één"))
@@ -150,8 +187,123 @@ def test_malformed_artifacts_are_refused(form: str, tmp_path: Path) -> None:
             writer(form).read_contract(path)
 
 
-def test_a_tflite_pool_that_is_neither_same_nor_valid_is_refused(tmp_path: Path) -> None:
-    op = ops.MaxPool(kernel_size=(2, 2), stride=(1, 1), padding=((1, 1), (1, 1)))
-    graph = image_graph(lambda b, x: b.node("pooled", op, x))
-    with pytest.raises(UnsupportedError, match="pooled: tflite pools with SAME or VALID padding"):
-        writer("tflite").write(graph, tmp_path / "m.tflite")
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_operator_has_a_row(form: str) -> None:
+    rows: Mapping[type[ops.Op], object] = importlib.import_module(type(writer(form)).__module__).ROWS
+    emitted = set() if form == "tflite" else {ops.Transpose}
+    assert rows.keys() | emitted == VOCABULARY - TRAINING_TIME
+
+
+def test_every_operator_is_tried() -> None:
+    assert {type(node.op) for graph in GRAPHS.values() for node in graph.nodes} == VOCABULARY - TRAINING_TIME
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ON_IMAGES)
+def test_no_transpose_around_operators_on_images(form: str, name: str, tmp_path: Path) -> None:
+    operators = writer(form).write(GRAPHS[name], tmp_path / f"m{writer(form).suffix}").operators
+    assert "Transpose" not in operators
+
+
+def opset(graph: Graph, path: Path) -> tuple[int, int]:
+    writer("onnx").write(graph, path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    return model.opset_import[0].version, model.ir_version
+
+
+def test_the_opset_is_the_lowest_that_carries_the_graph(tmp_path: Path) -> None:
+    found = {name: opset(graph, tmp_path / "m.onnx") for name, graph in GRAPHS.items()}
+    assert {name: each for name, each in found.items() if each != (17, 8)} == {
+        "gelu": (20, 9),
+        "gelu_approximate": (20, 9),
+        "gelu_before_mean": (20, 9),
+        "inverted_bottleneck_of_dense": (20, 9),
+        "resize_of_any_batch": (18, 8),
+    }
+
+
+TFLITE_OPERATORS = {
+    "max_pool_same": {"MAX_POOL_2D": 1},
+    "max_pool_padded": {"PADV2": 1, "MAX_POOL_2D": 1},
+    "max_pool_padded_behind_relu": {"RELU": 1, "PAD": 1, "MAX_POOL_2D": 1},
+    "max_pool_padded_behind_fused": {"ADD": 1, "PAD": 1, "MAX_POOL_2D": 1},
+    "average_pool_padded": {"PAD": 1, "AVERAGE_POOL_2D": 1, "MUL": 1},
+    "conv_transpose_valid": {"TRANSPOSE_CONV": 1},
+    "conv_transpose_same": {"TRANSPOSE_CONV": 1},
+    "conv_transpose_sparse": {"TRANSPOSE_CONV": 1},
+    "conv_transpose_cut": {"TRANSPOSE_CONV": 1, "SLICE": 1},
+    "conv_transpose_1d": {"RESHAPE": 2, "TRANSPOSE_CONV": 1},
+    "hard_sigmoid": {"ADD": 1, "MUL": 1},
+    "hard_swish": {"MUL": 1, "HARD_SWISH": 1},
+    "slice": {"SLICE": 1},
+    "slice_strided": {"STRIDED_SLICE": 1},
+}
+
+
+@pytest.mark.parametrize("name", TFLITE_OPERATORS)
+def test_tflite_spells_operators_shortest(name: str, tmp_path: Path) -> None:
+    assert writer("tflite").write(GRAPHS[name], tmp_path / "m.tflite").operators == TFLITE_OPERATORS[name]
+
+
+VERSIONS = {
+    "conv_transpose_same": {"TRANSPOSE_CONV": 1},
+    "conv_transpose_valid": {"TRANSPOSE_CONV": 3},
+    "conv_transpose_fused": {"TRANSPOSE_CONV": 4},
+    "resize_bilinear": {"RESIZE_BILINEAR": 3},
+    "resize_bilinear_asymmetric": {"RESIZE_BILINEAR": 1},
+    "resize_bilinear_align_corners": {"RESIZE_BILINEAR": 1},
+    "resize_nearest_align_corners": {"RESIZE_NEAREST_NEIGHBOR": 3},
+    "resize_nearest_asymmetric": {"RESIZE_NEAREST_NEIGHBOR": 1},
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_tflite_operators_have_the_lowest_version_that_fits(name: str, tmp_path: Path) -> None:
+    path = writer("tflite").write(GRAPHS[name], tmp_path / "m.tflite").path
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    kinds = {code: kind for kind, code in vars(schema.BuiltinOperator).items()}
+    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+    assert {kinds[code.BuiltinCode()]: code.Version() for code in codes} == VERSIONS[name]
+
+
+TFLITE_REFUSES = {
+    "tflite has no 3-D pooling": (
+        lambda b, x: b.node("y", ops.MaxPool(kernel_size=(2,) * 3, stride=(2,) * 3, padding=((0, 0),) * 3), x),
+        (1, 4, 4, 4, 2),
+    ),
+    "tflite transposes convolutions of 1 or 2 dimensions here; got 3": (
+        transposed((2,) * 3, (2,) * 3, ((0, 0),) * 3, dilation=(1,) * 3, output_padding=(0,) * 3),
+        (1, 2, 2, 2, 2),
+    ),
+    "tflite wants a fixed batch for it": (transposed((2, 2), (2, 2), ((0, 0), (0, 0))), (None, 2, 2, 2)),
+    "tflite wants output_padding below the stride": (
+        transposed((2, 2), (1, 1), ((1, 0), (0, 0)), output_padding=(3, 0)),
+        (1, 4, 4, 2),
+    ),
+    "tflite resizes 1 or 2 dimensions; got 3": (resized((2, 2, 2), "nearest", "half_pixel"), (1, 4, 4, 4, 2)),
+    r"tflite normalises images \(N, height, width, C\) locally": (lambda b, x: b.node("y", ops.LRN(), x), (1, 6)),
+}
+
+
+@pytest.mark.parametrize("reason", TFLITE_REFUSES)
+def test_what_tflite_cannot_carry_is_refused_with_a_reason(reason: str, tmp_path: Path) -> None:
+    make, shape = TFLITE_REFUSES[reason]
+    with pytest.raises(UnsupportedError, match=f"^y: {reason}"):
+        writer("tflite").write(image_graph(make, shape), tmp_path / "m.tflite")
+
+
+def test_tflite_metadata_says_what_task_libraries_ask_for(tmp_path: Path) -> None:
+    """Written by hand against metadata_schema.fbs; MediaPipe Tasks 1.2 classifies with it."""
+    contract = Contract(height=32, width=32, colour_order="GRAY", mean=(1.5,), std=(2.5,), labels=tuple("0123456789"))
+    graph = replace(deploy(with_batch(build("lenet5"), 1)).graph, contract=contract)
+    path = writer("tflite").write(graph, tmp_path / "m.tflite").path
+    content = path.read_bytes()
+    assert content.count(b"TFLITE_METADATA") == 1
+    start = content.index(b"M001") - 4
+    assert struct.pack("<f", 1.5) in content[start:]
+    assert struct.pack("<f", 2.5) in content[start:]
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().split() == list("0123456789")
+    guessed = replace(graph, contract=replace(contract, is_assumed=True, labels=()))
+    assert b"TFLITE_METADATA" not in writer("tflite").write(guessed, tmp_path / "g.tflite").path.read_bytes()

@@ -22,7 +22,7 @@ COLUMNS = ("<artifact", "<target", "threads", "<precision", "median ms", "p10", 
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the order of the turns.")
 @data_option
-@click.option("--model", metavar="MODEL", help="Zoo name or file that the artifacts were made from, for its MACs.")
+@click.option("--model", metavar="MODEL", help="Zoo name or file to count MACs by; else each artifact says its own.")
 @json_option
 def bench(
     *,

@@ -6,7 +6,7 @@ import click
 
 from edgecnn import registry
 from edgecnn.commands.model_options import force_option, json_option, model_options
-from edgecnn.console import emit, show_bytes
+from edgecnn.console import emit, message, show_bytes
 from edgecnn.models.build import ZooOptions
 from edgecnn.outputs import safe_name, staged
 from edgecnn.source import load_model
@@ -20,7 +20,7 @@ from edgecnn.source import load_model
 @json_option
 def build(*, model: str, output: str | None, options: ZooOptions, force: bool, as_json: bool) -> None:
     """Write MODEL as a .keras file: trainable, with its contract inside."""
-    graph = load_model(model, options)
+    graph = load_model(model, options, report=message)
     path = output_path(output, graph.name)
     door = registry.load("converters", "keras")
     with staged(path.parent, [path.name], force=force) as scratch:

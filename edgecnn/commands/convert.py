@@ -9,7 +9,7 @@ from rich.console import Console
 
 from edgecnn.commands.model_options import data_option, force_option, json_option, model_options, threads_option
 from edgecnn.commands.verify import limit_option, loader, show_parity
-from edgecnn.console import emit, progress, show_bytes, table
+from edgecnn.console import emit, message, progress, show_bytes, table
 from edgecnn.convert import RECIPES, Conversion, ParityError, Plan
 from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
@@ -55,7 +55,7 @@ def convert(
     """
     names = tuple(name.strip() for name in formats.split(",") if name.strip())
     plan = Plan(formats=names, recipe=recipe, batch=_batch(batch), force=force, threads=threads)
-    graph = load_model(model, options)
+    graph = load_model(model, options, report=message)
     origin: list[str] = []
     failure = None
     with progress(f"converting {graph.name}", len(names) * (1 if no_verify else 2)) as advance:

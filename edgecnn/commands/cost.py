@@ -1,4 +1,4 @@
-"""`edgecnn cost`: MACs and parameters, layer by layer, and what normal convolutions would cost."""
+"""`edgecnn cost`: MACs and parameters, layer by layer, and what the network would cost without its savings."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,21 +6,24 @@ from typing import Any
 import click
 from rich.console import Console
 
-from edgecnn.builder import no_values
 from edgecnn.commands.model_options import json_option, model_options
 from edgecnn.console import emit, show_bytes, show_count, table
-from edgecnn.count import Cost, count
+from edgecnn.count import Cost, LayerCost, count
 from edgecnn.models.build import ZooOptions
-from edgecnn.models.normal_twin import normal_twin
 from edgecnn.shapes import show_shape
 from edgecnn.source import load_model
-from edgecnn.versus import PairCost, compare_with_normal
+from edgecnn.versus import VERSUS, Comparison, compare
 
 
 @click.command()
 @click.argument("model")
 @model_options
-@click.option("--versus", type=click.Choice(["normal"]), help="Add the twin's MACs and the predicted and actual ratio.")
+@click.option(
+    "--versus",
+    type=click.Choice(list(VERSUS)),
+    help="Add what it would cost with normal convolutions for the separable ones, or without the 1x1 convolutions that "
+    "narrow the input of larger ones; with the predicted and the actual ratio.",
+)
 @json_option
 def cost(*, model: str, options: ZooOptions, versus: str | None, as_json: bool) -> None:
     """Count the MACs and parameters of MODEL for one image.
@@ -30,53 +33,58 @@ def cost(*, model: str, options: ZooOptions, versus: str | None, as_json: bool) 
     """
     graph = load_model(model, options, values=False)
     counted = count(graph)
-    pairs = compare_with_normal(graph) if versus else {}
+    comparison = compare(graph, versus) if versus else None
     data: dict[str, Any] = {"model": graph.name, **asdict(counted)}
-    twin = None
-    if versus:
-        twin = count(normal_twin(graph, no_values))
-        data["normal"] = {
-            "macs": twin.macs,
-            "trainable": twin.trainable,
-            "total": twin.total,
-            "actual_ratio": counted.macs / twin.macs,
-            "pairs": [asdict(pair) for pair in pairs.values()],
-        }
+    if comparison is not None:
+        data[comparison.versus.key] = _as_data(counted, comparison)
 
     def show(console: Console) -> None:
-        _show_layers(console, graph.name, counted, pairs if versus else None)
-        _show_totals(console, counted, twin)
+        _show_layers(console, graph.name, counted, comparison)
+        _show_totals(console, counted, comparison)
 
     emit(data, show, as_json=as_json)
 
 
-def _show_layers(console: Console, name: str, cost: Cost, pairs: dict[str, PairCost] | None) -> None:
+def _as_data(cost: Cost, comparison: Comparison) -> dict[str, Any]:
+    twin = comparison.twin
+    return {
+        "macs": twin.macs,
+        "trainable": twin.trainable,
+        "total": twin.total,
+        "actual_ratio": cost.macs / twin.macs,
+        "pairs": [asdict(pair) for pair in comparison.pairs.values()],
+    }
+
+
+def _show_layers(console: Console, name: str, cost: Cost, comparison: Comparison | None) -> None:
     columns = ["<layer", "<operator", "<output", "MACs", "share", "parameters"]
-    if pairs is not None:
-        columns += ["normal MACs", "predicted ratio", "actual ratio"]
-    rows = []
-    for layer in cost.layers:
-        share = f"{layer.macs / cost.macs:.1%}" if layer.macs and cost.macs else ""
-        cells = [
-            layer.name,
-            layer.kind,
-            show_shape(layer.output_shape),
-            show_count(layer.macs) if layer.macs != 0 else "",
-            share,
-            show_count(layer.trainable + layer.statistics) if layer.trainable else "",
-        ]
-        if pairs is not None:
-            pair = pairs.get(layer.name)
-            cells += (
-                [show_count(pair.normal_macs), f"{pair.predicted_ratio:.4f}", f"{pair.actual_ratio:.4f}"]
-                if pair
-                else [""] * 3
-            )
-        rows.append(cells)
+    if comparison is not None:
+        columns += [comparison.versus.column, "predicted ratio", "actual ratio"]
+    rows = [[*_layer_cells(layer, cost), *_pair_cells(layer, comparison)] for layer in cost.layers]
     console.print(table(name, columns, rows))
 
 
-def _show_totals(console: Console, cost: Cost, twin: Cost | None) -> None:
+def _layer_cells(layer: LayerCost, cost: Cost) -> list[str]:
+    return [
+        layer.name,
+        layer.kind,
+        show_shape(layer.output_shape),
+        show_count(layer.macs) if layer.macs != 0 else "",
+        f"{layer.macs / cost.macs:.1%}" if layer.macs and cost.macs else "",
+        show_count(layer.trainable + layer.statistics) if layer.trainable else "",
+    ]
+
+
+def _pair_cells(layer: LayerCost, comparison: Comparison | None) -> list[str]:
+    if comparison is None:
+        return []
+    pair = comparison.pairs.get(layer.name)
+    if pair is None:
+        return [""] * 3
+    return [show_count(pair.merged_macs), f"{pair.predicted_ratio:.4f}", f"{pair.actual_ratio:.4f}"]
+
+
+def _show_totals(console: Console, cost: Cost, comparison: Comparison | None) -> None:
     rows = [
         ("MACs", show_count(cost.macs)),
         ("parameters, trainable", show_count(cost.trainable)),
@@ -86,10 +94,9 @@ def _show_totals(console: Console, cost: Cost, twin: Cost | None) -> None:
     ]
     if cost.unknown:
         rows.append(("operators whose MACs are unknown", ", ".join(cost.unknown)))
-    if twin is not None:
-        rows += [
-            ("MACs of the normal twin", show_count(twin.macs)),
-            ("this network / its normal twin", f"{cost.macs / twin.macs:.4f} (1 in {twin.macs / cost.macs:.2f})"),
-        ]
+    if comparison is not None:
+        twin, title = comparison.twin, comparison.versus.title
+        ratio = f"{cost.macs / twin.macs:.4f} (1 in {twin.macs / cost.macs:.2f})"
+        rows += [(f"MACs of the {title}", show_count(twin.macs)), (f"this network / its {title}", ratio)]
     console.print()
     console.print(table("", ("<for one image", ""), rows))

@@ -7,8 +7,11 @@ from typing import Any
 
 import click
 
+from edgecnn import registry
+from edgecnn.console import message
 from edgecnn.models.blocks import HEADS
-from edgecnn.models.build import CONVOLUTIONS, ZooOptions
+from edgecnn.models.build import CONVOLUTIONS, ZooOptions, npu_safe_changes
+from edgecnn.models.npu_safe import describe
 
 Command = Callable[..., Any]
 
@@ -26,11 +29,24 @@ threads_option = click.option(
 
 ZOO_OPTIONS = (
     click.option("--width", "width_multiplier", type=float, help="Width multiplier (alpha) of a zoo network."),
+    click.option(
+        "--phi",
+        type=float,
+        help="Compound scaling: depth 1.2^phi, width 1.1^phi, resolution 1.15^phi at once; about 2^phi times the MACs.",
+    ),
+    click.option("--width-coefficient", type=float, help="Factor on every width, as phi would set it."),
+    click.option("--depth-coefficient", type=float, help="Factor on every stage's repeats, rounded up."),
     click.option("--resolution", type=int, help="Input height and width in pixels."),
     click.option("--classes", type=int, help="Number of outputs."),
     click.option("--in-channels", type=int, help="Channels of the input."),
     click.option("--dropout", type=float, help="Dropout rate before the last layer."),
     click.option("--head", type=click.Choice(HEADS), help="What the network ends with; logits unless given."),
+    click.option("--auxiliary-heads", is_flag=True, help="Add the outputs that only training uses (googlenet)."),
+    click.option(
+        "--npu-safe",
+        is_flag=True,
+        help="ReLU6 for swish and hard-swish, no squeeze-excite, no LRN: what integer accelerators run.",
+    ),
     click.option(
         "--convolution",
         type=click.Choice(CONVOLUTIONS),
@@ -38,6 +54,8 @@ ZOO_OPTIONS = (
         show_default=True,
         help="normal: the twin with a normal convolution for each separable one.",
     ),
+    click.option("--weights", metavar="imagenet|FILE", help="Keras weights of the same architecture (.h5, .keras)."),
+    click.option("--labels", metavar="FILE", help="Class names, one a line; imagenet weights bring their own."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights."),
 )
 
@@ -48,8 +66,16 @@ def model_options(command: Command) -> Command:
 
     @wraps(command)
     def with_record(**arguments: Any) -> Any:
-        return command(options=ZooOptions(**{name: arguments.pop(name) for name in names}), **arguments)
+        options = ZooOptions(**{name: arguments.pop(name) for name in names})
+        _announce(arguments.get("model"), options)
+        return command(options=options, **arguments)
 
     for option in reversed(ZOO_OPTIONS):
         with_record = option(with_record)
     return with_record
+
+
+def _announce(model: str | None, options: ZooOptions) -> None:
+    """Say on stderr what --npu-safe changes; what is no zoo name is refused where it is loaded."""
+    if options.npu_safe and model in registry.entries("models"):
+        message(describe(str(model), npu_safe_changes(str(model), options)))

@@ -72,7 +72,7 @@ def top_classes(output: Array, contract: Contract, top: int) -> list[Guess]:
     """Return the likeliest classes of one output vector; logits become probabilities."""
     values = output.astype(np.float64)
     if contract.output == "logits":
-        values = np.exp(values - values.max())
+        values = np.exp(values - np.max(values))
         values /= values.sum()
     order = np.argsort(-values, kind="stable")[:top]
     return [Guess(index=int(i), label=contract.label(int(i)), probability=float(values[i])) for i in order]

@@ -10,7 +10,7 @@ from rich.console import Console
 from edgecnn import registry
 from edgecnn.commands.build import output_path
 from edgecnn.commands.model_options import force_option, json_option, model_options
-from edgecnn.console import emit, progress, table
+from edgecnn.console import emit, message, progress, table
 from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions
 from edgecnn.outputs import staged
@@ -58,7 +58,7 @@ def train(
     """
     augmentation = Augmentation(shift=shift, rotation_degrees=rotate, mirror=mirror)
     labels = label_names(data)
-    graph = load_model(model, _options(model, options, data, len(labels)))
+    graph = load_model(model, _options(model, options, data, len(labels)), report=message)
     check_trainable(graph, len(labels))
     if graph.contract is None:
         raise UsageError(f"{model}: a contract was wanted; the network has none.")

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from edgecnn.commands.model_options import data_option, json_option, model_options, target_option, threads_option
-from edgecnn.console import emit, progress, table
+from edgecnn.console import emit, message, progress, table
 from edgecnn.contract import Contract, Recipe
 from edgecnn.convert import check, shipped_graph
 from edgecnn.graph import Array
@@ -48,7 +48,7 @@ def verify(
     Parity: SNR of at least 80 dB and a maximum error of at most 1e-4 of the output's range. Exit code 1 when one fails.
     """
     paths = [existing(Path(artifact)) for artifact in artifacts]
-    source = load_model(model, options)
+    source = load_model(model, options, report=message)
     contracts = [format_of(path).read_contract(path) for path in paths]
     recipe: Recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
     origin: list[str] = []

@@ -18,7 +18,8 @@ run.
 from edgecnn.builder import GraphBuilder, Initialiser
 from edgecnn.errors import UsageError
 from edgecnn.graph import Graph
-from edgecnn.models.blocks import finish, image_contract
+from edgecnn.models.blocks import finish
+from edgecnn.models.preprocessing import image_contract
 from edgecnn.ops import Dropout, MaxPool, ReLU, Reshape, elements
 
 CONVOLUTIONS = (("c1", 6), ("c3", 16))

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from edgecnn.builder import GraphBuilder, Initialiser
 from edgecnn.graph import Graph
-from edgecnn.models.blocks import classifier, depthwise_bn, finish, image_contract
+from edgecnn.models.blocks import classifier, depthwise_bn, finish, scale_repeats
+from edgecnn.models.preprocessing import image_contract
 from edgecnn.ops import ReLU6
 
 
@@ -42,6 +43,7 @@ STAGES = (
 def mobilenet_v1(
     *,
     width_multiplier: float = 1.0,
+    depth_coefficient: float = 1.0,
     resolution: int = 224,
     classes: int = 1000,
     in_channels: int = 3,
@@ -55,6 +57,7 @@ def mobilenet_v1(
 
     Args:
         width_multiplier: Scales every width (the paper's alpha); fractions are cut off.
+        depth_coefficient: Scales every stage's repeats, rounded up.
         resolution: Height and width of the input in pixels.
         classes: Number of logits.
         in_channels: 3 for colour, 1 for grey.
@@ -67,7 +70,7 @@ def mobilenet_v1(
     x = b.conv_bn(x, "stem", max(1, int(STEM_CHANNELS * width_multiplier)), ReLU6(), kernel_size=3, stride=2)
     block = 0
     for stage in STAGES:
-        for repeat in range(stage.repeats):
+        for repeat in range(scale_repeats(stage.repeats, depth_coefficient)):
             block += 1
             stride = stage.stride if repeat == 0 else 1
             x = depthwise_bn(b, x, f"block_{block}/depthwise", kernel_size=3, stride=stride)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from edgecnn.builder import GraphBuilder, Initialiser
 from edgecnn.graph import Graph
-from edgecnn.models.blocks import classifier, finish, image_contract, inverted_residual, round_channels
+from edgecnn.models.blocks import classifier, finish, inverted_residual, round_channels, scale_repeats
+from edgecnn.models.preprocessing import image_contract
 from edgecnn.ops import ReLU6
 
 
@@ -47,6 +48,7 @@ HEAD_CHANNELS = 1280
 def mobilenet_v2(
     *,
     width_multiplier: float = 1.0,
+    depth_coefficient: float = 1.0,
     resolution: int = 224,
     classes: int = 1000,
     in_channels: int = 3,
@@ -61,6 +63,7 @@ def mobilenet_v2(
 
     Args:
         width_multiplier: Scales every width, rounded to multiples of 8.
+        depth_coefficient: Scales every stage's repeats, rounded up.
         resolution: Height and width of the input in pixels.
         classes: Number of logits.
         in_channels: 3 for colour, 1 for grey.
@@ -74,7 +77,7 @@ def mobilenet_v2(
     block = 0
     for stage in STAGES:
         channels = round_channels(stage.channels * width_multiplier)
-        for repeat in range(stage.repeats):
+        for repeat in range(scale_repeats(stage.repeats, depth_coefficient)):
             stride = stage.stride if repeat == 0 else 1
             x = inverted_residual(b, x, f"block_{block}", channels, expansion=stage.expansion, stride=stride)
             block += 1

@@ -9,10 +9,12 @@ from edgecnn.passes import (
     fold_padding,
     fuse_activation,
     lower_batch_norm,
+    remove_auxiliary_heads,
     remove_identities,
 )
 
 DEPLOYMENT = (
+    remove_auxiliary_heads.PASS,
     remove_identities.PASS,
     fold_constants.PASS,
     fold_padding.PASS,

@@ -18,11 +18,16 @@ class GraphEditor:
         self.graph = graph
         self.nodes = {node.name: node for node in graph.nodes}
         self.tensors: dict[str, Tensor] = dict(graph.tensors)
-        self.outputs = {port.tensor for port in graph.outputs}
+        self.output_ports = list(graph.outputs)
         self._producer = {name: node.name for node in graph.nodes for name in node.outputs}
         self._consumers: dict[str, list[str]] = {}
         for node in graph.nodes:
             self._register(node)
+
+    @property
+    def outputs(self) -> set[str]:
+        """The tensors that output ports show."""
+        return {port.tensor for port in self.output_ports}
 
     def producer(self, tensor: str) -> Node | None:
         """Return the node that gives a tensor, or None for inputs and constants."""
@@ -64,6 +69,16 @@ class GraphEditor:
         """Remove a node; its outputs must be produced or used by nothing any more."""
         self._forget(self.nodes.pop(node.name))
 
+    def prune(self, node: Node) -> None:
+        """Remove a node, and what only it needed, where neither a node nor an output port takes what it gives."""
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            if node.name in self.nodes and not any(self._is_needed(name) for name in node.outputs):
+                before = [self.producer(name) for name in node.inputs]
+                self.remove(node)
+                waiting += [each for each in before if each is not None]
+
     def redirect(self, old: str, new: str) -> None:
         """Let every taker of a tensor take another one."""
         for node in self.consumers(old):
@@ -96,9 +111,12 @@ class GraphEditor:
         nodes = in_topological_order(self.nodes.values(), inputs | constants)
         used = inputs | self.outputs | {name for node in nodes for name in (*node.inputs, *node.outputs)}
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
-        graph = replace(self.graph, nodes=nodes, tensors=tensors)
+        graph = replace(self.graph, nodes=nodes, tensors=tensors, outputs=tuple(self.output_ports))
         validate(graph)
         return graph
+
+    def _is_needed(self, tensor: str) -> bool:
+        return bool(self._consumers.get(tensor)) or tensor in self.outputs
 
     def _register(self, node: Node) -> None:
         for name in node.inputs:

@@ -3,14 +3,14 @@
     gamma * (w * x + b - mean) / sqrt(variance + epsilon) + beta  =  (g w) * x + (b - mean) g + beta
     g = gamma / sqrt(variance + epsilon), one number per output channel
 
-The output channel is the last axis of every kernel, depthwise ones included, so one broadcast serves all. It is
-computed in float64 and rounded once.
+The output channel is the last axis of every kernel, depthwise and transposed ones included: one broadcast serves all.
+It is computed in float64 and rounded once.
 """
 
 import numpy as np
 
 from edgecnn.graph import Array, Node
-from edgecnn.ops import BatchNorm, Conv, Dense
+from edgecnn.ops import BatchNorm, Conv, ConvTranspose, Dense
 from edgecnn.passes.editor import GraphEditor, Pass, absorb
 
 
@@ -22,7 +22,7 @@ def match(editor: GraphEditor, node: Node) -> bool:
 def check(editor: GraphEditor, node: Node) -> str | None:
     """Return why the BatchNorm may not be folded into what comes before it."""
     producer = editor.producer(node.inputs[0])
-    if producer is None or not isinstance(producer.op, Conv | Dense):
+    if producer is None or not isinstance(producer.op, Conv | ConvTranspose | Dense):
         before = producer.kind if producer else "a graph input"
         return f"it follows {before}, not a convolution or dense layer"
     kernel = producer.operand("kernel") or ""

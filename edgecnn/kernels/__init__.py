@@ -1,0 +1,32 @@
+"""One NumPy kernel per operator, float: what every converter is held against.
+
+A kernel takes the operator and the values of its operands, NHWC, and returns its output.
+"""
+
+from collections.abc import Callable, Sequence
+
+from edgecnn import ops
+from edgecnn.errors import UnsupportedError
+from edgecnn.graph import Array
+from edgecnn.kernels import elementwise, layers, moving, windows
+from edgecnn.kernels.windows import convolve, pad_spatial
+
+__all__ = ["KERNELS", "Kernel", "convolve", "evaluate", "pad_spatial"]
+
+Kernel = Callable[..., Array]
+"""(operator, *values of its operands) -> value of its output, without the fused activation."""
+
+KERNELS: dict[type[ops.Op], Kernel] = {**windows.KERNELS, **layers.KERNELS, **elementwise.KERNELS, **moving.KERNELS}
+
+
+def evaluate(op: ops.Op, values: Sequence[Array]) -> Array:
+    """Return the output of one operator, its fused activation included.
+
+    Raises:
+        UnsupportedError: When there is no kernel for the operator (an Opaque one, say).
+    """
+    if type(op) not in KERNELS:
+        raise UnsupportedError(f"{op.attributes().get('kind', type(op).__name__)}: this operator cannot be executed")
+    result = KERNELS[type(op)](op, *values)
+    activation = getattr(op, "activation", None)
+    return result if activation is None else evaluate(activation, (result,))

@@ -1,0 +1,42 @@
+"""Kernels of dense layers, normalisation and reductions."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgecnn import ops
+from edgecnn.graph import Array
+
+
+def _dense(op: ops.Dense, x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    product = np.asarray(x @ kernel)
+    return product if bias is None else product + bias
+
+
+def _batch_norm(op: ops.BatchNorm, x: Array, gamma: Array, beta: Array, mean: Array, variance: Array) -> Array:
+    scale = gamma / np.sqrt(variance + np.float32(op.epsilon))
+    return (x - mean) * scale + beta
+
+
+def _layer_norm(op: ops.LayerNorm, x: Array, gamma: Array, beta: Array) -> Array:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return np.asarray(centred / np.sqrt(variance + np.float32(op.epsilon)) * gamma + beta)
+
+
+def _lrn(op: ops.LRN, x: Array) -> Array:
+    reach, channels = op.size // 2, x.shape[-1]
+    squares = np.pad(np.square(x), ((0, 0),) * (x.ndim - 1) + ((reach, reach),))
+    total = sum(squares[..., start : start + channels] for start in range(op.size))
+    return np.asarray(x / (op.bias + op.alpha * total) ** op.beta)
+
+
+KERNELS: dict[type[ops.Op], Callable[..., Array]] = {
+    ops.Dense: _dense,
+    ops.BatchNorm: _batch_norm,
+    ops.LayerNorm: _layer_norm,
+    ops.LRN: _lrn,
+    ops.Mean: lambda op, x: x.mean(axis=op.axes, keepdims=op.keep_dims),
+    ops.Sum: lambda op, x: x.sum(axis=op.axes, keepdims=op.keep_dims),
+    ops.Max: lambda op, x: x.max(axis=op.axes, keepdims=op.keep_dims),
+}
