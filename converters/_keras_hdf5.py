@@ -11,7 +11,7 @@ weight_names lists; an inner model's are all in its own group, each named .../<i
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -65,6 +65,22 @@ def open_file(path: Path) -> VariableFile:
     return LegacyFile(path) if path.suffix.lower() in LEGACY else ArchiveFile(path)
 
 
+def descend(item: Any, names: Sequence[str]) -> Any:
+    """Return what lies at a path of plain (hard) links: links to other files or places are not followed.
+
+    Raises:
+        KeyError: When a step of the path is not there, or is another kind of link.
+    """
+    h5py = require("h5py", purpose="reading Keras files")
+    for name in names:
+        link = item.get(name, getlink=True) if isinstance(item, h5py.Group) else None
+        if not isinstance(link, h5py.HardLink):
+            found = "nothing" if link is None else f"a {type(link).__name__}"
+            raise KeyError(f"'{name}' of {'/'.join(names)} is {found}")
+        item = item[name]
+    return item
+
+
 class _Hdf5:
     """An HDF5 file held in memory once; variables are views of it."""
 
@@ -77,21 +93,10 @@ class _Hdf5:
             raise InputFileError(f"{where}: an HDF5 file was wanted; it is damaged: {error}") from None
 
     def _read(self, where: str, shapes: Mapping[str, tuple[int, ...]], paths: list[tuple[str, ...]]) -> list[Array]:
-        datasets = [self._descend(path) for path in paths]
+        datasets = [descend(self._file, path) for path in paths]
         for dataset, (name, shape) in zip(datasets, shapes.items(), strict=True):
             self._check(where, name, dataset, shape)
         return [self._values(dataset) for dataset in datasets]
-
-    def _descend(self, names: tuple[str, ...]) -> Any:
-        """Return what lies at a path of plain (hard) links: links to other files or places are not followed."""
-        item = self._file
-        for name in names:
-            link = item.get(name, getlink=True) if isinstance(item, self._h5py.Group) else None
-            if not isinstance(link, self._h5py.HardLink):
-                found = "nothing" if link is None else f"a {type(link).__name__}"
-                raise KeyError(f"'{name}' of {'/'.join(names)} is {found}")
-            item = item[name]
-        return item
 
     def _check(self, where: str, name: str, dataset: Any, shape: tuple[int, ...]) -> None:
         if not isinstance(dataset, self._h5py.Dataset):
@@ -178,7 +183,7 @@ class LegacyFile(_Hdf5):
         """Return the variables of one layer; see VariableFile."""
         top = ("model_weights", *place.names[0].split("/"))
         try:
-            names = _of_layer(self._weight_names(self._descend(top)), place.names)
+            names = _of_layer(self._weight_names(descend(self._file, top)), place.names)
             if len(names) < len(shapes):
                 raise KeyError(f"found {len(names)} of that layer")
             paths = [(*top, *name.split("/")) for name in names[: len(shapes)]]

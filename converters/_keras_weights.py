@@ -19,7 +19,7 @@ from edgecnn.graph import Array
 from edgecnn.models.pretrained import LayerWeights
 
 from ._keras_archive import WEIGHTS, read_member
-from ._keras_hdf5 import FLOATS, HDF5_ERRORS
+from ._keras_hdf5 import FLOATS, HDF5_ERRORS, descend
 
 CLASSES = {
     "conv1d": "conv",
@@ -47,7 +47,7 @@ def read_weights(path: Path) -> tuple[LayerWeights, ...]:
     h5py = require("h5py", purpose="reading Keras weight files")
     try:
         with h5py.File(_source(path), "r") as file:
-            root = _child(h5py, file, "model_weights") if "model_weights" in file else file
+            root = descend(file, ("model_weights",)) if "model_weights" in file else file
             read = _legacy_layers if "layer_names" in root.attrs or "layer_names0" in root.attrs else _numbered_layers
             layers = tuple(layer for layer in read(h5py, root) if layer is not None)
     except HDF5_ERRORS as error:
@@ -72,9 +72,9 @@ def _source(path: Path) -> Path | io.BytesIO:
 
 def _legacy_layers(h5py: Any, root: Any) -> Iterator[LayerWeights | None]:
     for name in _texts(root.attrs, "layer_names"):
-        group = _child(h5py, root, name)
+        group = descend(root, name.split("/"))
         names = _texts(group.attrs, "weight_names")
-        arrays = [_values(h5py, _child(h5py, group, weight)) for weight in names]
+        arrays = [_values(h5py, descend(group, weight.split("/"))) for weight in names]
         yield _layer(name, _legacy_kind(names, arrays), arrays)
 
 
@@ -92,14 +92,14 @@ def _legacy_kind(names: Sequence[str], arrays: Sequence[Array]) -> str | None:
 
 
 def _numbered_layers(h5py: Any, root: Any) -> Iterator[LayerWeights | None]:
-    layers = _child(h5py, root, "layers")
+    layers = descend(root, ("layers",))
     for name in sorted(layers, key=_class_and_number):
         kind = CLASSES.get(_class_and_number(name)[0])
-        group = _child(h5py, layers, name)
+        group = descend(layers, (name,))
         if kind is None or "vars" not in group:
             continue
-        variables = _child(h5py, group, "vars")
-        arrays = [_values(h5py, _child(h5py, variables, index)) for index in sorted(variables, key=int)]
+        variables = descend(group, ("vars",))
+        arrays = [_values(h5py, descend(variables, (index,))) for index in sorted(variables, key=int)]
         yield _layer(name, kind, arrays) if arrays else None
 
 
@@ -132,17 +132,6 @@ def _texts(attributes: Any, name: str) -> list[str]:
     while f"{name}{len(parts)}" in attributes:
         parts.append(attributes[f"{name}{len(parts)}"])
     return [text.decode() if isinstance(text, bytes) else str(text) for part in parts for text in part]
-
-
-def _child(h5py: Any, group: Any, path: str) -> Any:
-    """Return what lies below a group on plain (hard) links only: other files are never opened."""
-    item = group
-    for name in path.split("/"):
-        link = item.get(name, getlink=True) if isinstance(item, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            raise KeyError(f"'{path}' is not there, or is a link")
-        item = item[name]
-    return item
 
 
 def _values(h5py: Any, dataset: Any) -> Array:
