@@ -175,7 +175,7 @@ def _parity(name: str, target: Target, pair: Pair, images: Array) -> float:
     outputs = {}
     for who, (path, layout) in pair.items():
         with closing(target.open(path, SessionOptions(threads=1))) as session:
-            outputs[who] = next(iter(run_batches(session, images, layout).values()))
+            outputs[who] = next(iter(run_batches(session, {"image": images}, layout).values()))
     snr = snr_db(outputs["keras"], outputs["ours"])
     if not snr >= MINIMUM_SNR_DB:
         raise CheckFailedError(

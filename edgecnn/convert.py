@@ -4,7 +4,7 @@ Everything is written into a scratch folder, verified there, and moved into plac
 is handed over.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,14 +12,17 @@ from edgecnn import registry
 from edgecnn.contract import Contract, Recipe
 from edgecnn.count import count
 from edgecnn.errors import CheckFailedError, UsageError
-from edgecnn.graph import Array, Graph, with_batch
+from edgecnn.feeding import Feeds
+from edgecnn.graph import Graph, with_batch
 from edgecnn.interfaces import Artifact, Writer
 from edgecnn.outputs import safe_name, staged
 from edgecnn.passes.deploy import Deployment, deploy
 from edgecnn.passes.store_float16 import store_float16
 from edgecnn.source import format_of, target_for
-from edgecnn.verify import Parity, contract_of, reference_outputs, verify
-from edgecnn.vision.photographs import MINIMUM
+from edgecnn.verify import Parity, reference_outputs, verify
+
+Load = Callable[[Graph, Contract | None], Feeds]
+"""(source, contract of its input) -> what to feed it."""
 
 RECIPES: dict[str, Callable[[Graph], Graph]] = {"float32": lambda graph: graph, "float16": store_float16}
 """Recipe -> what it does to the deployed Graph's constants."""
@@ -75,7 +78,7 @@ def convert(
     folder: Path,
     plan: Plan,
     *,
-    load: Callable[[Contract], Array] | None = None,
+    load: Load | None = None,
     advance: Callable[[str], None] = lambda what: None,
 ) -> Conversion:
     """Write a Graph in several formats and verify each.
@@ -84,7 +87,7 @@ def convert(
         graph: The source, training-time nodes included.
         folder: Where the artifacts belong.
         plan: What to convert to.
-        load: Gives at least 16 real images for a contract; None writes without verifying.
+        load: Gives at least 16 real images for each input; None writes without verifying.
         advance: Called with what was just finished.
 
     Raises:
@@ -139,7 +142,7 @@ def check(
     source: Graph,
     shipped: Graph,
     artifacts: Sequence[Path],
-    load: Callable[[Contract], Array],
+    load: Load,
     *,
     threads: int = 1,
     advance: Callable[[str], None] = lambda what: None,
@@ -156,40 +159,31 @@ def check(
         advance: Called with what was just finished.
         target: Name of the target, or None for each format's own.
     """
-    checked = []
-    cache: dict[Contract | None, tuple[Array, Mapping[str, Array], Mapping[str, Array] | None]] = {}
+    checked, known = [], {}
+    is_rounded = any(tensor.data is not None and tensor.data.dtype == "float16" for tensor in shipped.tensors.values())
     for path in artifacts:
         form = format_of(path)
         stored = form.read_contract(path)
-        contract = contract_of(source, stored)
-        key = replace(contract, layout="NHWC")
-        if key not in cache:
-            cache[key] = _references(source, shipped, load(contract), is_rounded=contract.recipe != "float32")
-        images, references, rounding = cache[key]
-        checked.append(
-            verify(
-                references,
-                path,
-                target_for(path, target),
-                images,
-                rounding=rounding,
-                threads=threads,
-                layout=stored.layout if stored else form.default_layout,
-            )
+        contract = stored or source.contract
+        key = None if contract is None else replace(contract, layout="NHWC")
+        if key not in known:
+            inputs = load(source, contract).values
+            exact = reference_outputs(with_batch(source, None), inputs)
+            rounded = reference_outputs(with_batch(shipped, None), inputs) if is_rounded else None
+            known[key] = inputs, exact, rounded
+        inputs, exact, rounded = known[key]
+        parity = verify(
+            rounded or exact,
+            path,
+            target_for(path, target),
+            inputs,
+            rounding=exact if rounded else None,
+            threads=threads,
+            layout=stored.layout if stored else form.default_layout,
         )
+        checked.append(parity)
         advance(f"verified {path.name}")
     return tuple(checked)
-
-
-def _references(
-    source: Graph, shipped: Graph, images: Array, *, is_rounded: bool
-) -> tuple[Array, Mapping[str, Array], Mapping[str, Array] | None]:
-    if len(images) < MINIMUM:
-        raise UsageError(f"at least {MINIMUM} real images were wanted to verify on; got {len(images)}")
-    exact = reference_outputs(with_batch(source, None), images)
-    if not is_rounded:
-        return images, exact, None
-    return images, reference_outputs(with_batch(shipped, None), images), exact
 
 
 def shipped_graph(source: Graph, recipe: Recipe) -> Graph:

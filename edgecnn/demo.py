@@ -14,6 +14,7 @@ from edgecnn.convert import Conversion, Plan, convert
 from edgecnn.errors import UsageError
 from edgecnn.execute import execute
 from edgecnn.extras import require
+from edgecnn.feeding import Feeds
 from edgecnn.graph import Array, Graph
 from edgecnn.interfaces import SessionOptions
 from edgecnn.models.build import ZooOptions, build
@@ -150,9 +151,9 @@ def _report_epoch(report: Callable[[str], None], epochs: int, epoch: Epoch) -> N
     report(f"  epoch {epoch.number} of {epochs}: {epoch.accuracy:.1%} of the training digits right")
 
 
-def _held_out(data: Dataset, contract: Contract) -> Array:
+def _held_out(data: Dataset, graph: Graph, contract: Contract | None) -> Feeds:
     """Return the held-out digits; they were prepared by this very contract."""
-    return data.test.images
+    return Feeds(values={graph.inputs[0].name: data.test.images}, origin=data.origin)
 
 
 def _rows(graph: Graph, conversion: Conversion, data: Dataset) -> list[DemoRow]:
@@ -181,7 +182,7 @@ def _logits(path: Path, data: Dataset) -> Array:
     contract = format_of(path).read_contract(path)
     session = target_for(path, None).open(path, SessionOptions())
     try:
-        return run_batches(session, data.test.images, contract.layout if contract else "NHWC")["logits"]
+        return run_batches(session, {"image": data.test.images}, contract.layout if contract else "NHWC")["logits"]
     finally:
         session.close()
 

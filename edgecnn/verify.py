@@ -6,14 +6,14 @@ at most 1e-4 of the output's range, over at least 16 real images. A float16 arti
 the same rounded constants; what the rounding costs is reported beside it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgecnn.contract import Contract, Layout
-from edgecnn.errors import InputFileError, UsageError
+from edgecnn.contract import Layout
+from edgecnn.errors import UsageError
 from edgecnn.execute import execute
 from edgecnn.graph import Array, Graph, from_layout, to_layout
 from edgecnn.interfaces import Facts, Session, SessionOptions, Target
@@ -23,6 +23,9 @@ MAXIMUM_RELATIVE_ERROR = 1e-4
 ROUNDING_WARNING_DB = 30.0
 BATCH = 8
 """Images that the reference executes at a time."""
+
+IMAGE_RANK = 4
+"""Values of this rank or more are pictures, which have an external layout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +59,7 @@ def verify(
     references: Mapping[str, Array],
     artifact: Path,
     target: Target,
-    images: Array,
+    inputs: Mapping[str, Array],
     *,
     layout: Layout,
     rounding: Mapping[str, Array] | None = None,
@@ -68,7 +71,7 @@ def verify(
         references: Output name -> (N, ...) values of the source, NHWC.
         artifact: The file.
         target: Opens it.
-        images: (N, height, width, channels), already preprocessed.
+        inputs: Port name -> (N, ...) values, pictures already preprocessed.
         layout: The artifact's external layout.
         rounding: Outputs of the float32 source, where `references` are of one with rounded constants.
         threads: For the runtime.
@@ -78,7 +81,7 @@ def verify(
     """
     session = target.open(artifact, SessionOptions(threads=threads))
     try:
-        found = run_batches(session, images, layout)
+        found = run_batches(session, inputs, layout)
         facts = session.facts
     finally:
         session.close()
@@ -99,7 +102,7 @@ def verify(
         artifact=str(artifact),
         target=target.name,
         facts=facts,
-        images=len(images),
+        images=len(next(iter(inputs.values()))),
         snr_db=snr,
         max_error=error,
         top1_agreement=agreement(references[first], found[first]),
@@ -108,34 +111,59 @@ def verify(
     )
 
 
-def reference_outputs(graph: Graph, images: Array, advance: Callable[[], None] = lambda: None) -> dict[str, Array]:
-    """Execute a source with one image input, a few images at a time, to bound memory."""
-    if len(graph.inputs) != 1:
-        raise UsageError(f"{graph.name}: one image input was wanted; it has {[port.name for port in graph.inputs]}")
-    parts = []
-    for start in range(0, len(images), BATCH):
-        parts.append(execute(graph, {graph.inputs[0].name: images[start : start + BATCH]}))
-        advance()
+def reference_outputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Execute a source on (N, ...) values for each input, a few at a time, to bound memory."""
+    count = len(next(iter(inputs.values())))
+    parts = [
+        execute(graph, {name: values[start : start + BATCH] for name, values in inputs.items()})
+        for start in range(0, count, BATCH)
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def run_batches(session: Session, images: Array, layout: Layout) -> dict[str, Array]:
-    """Run images through a session in batches of the size that the artifact takes; outputs come back NHWC."""
-    (name, shape), *others = session.input_shapes.items()
-    if others:
-        raise UsageError(f"an artifact with one image input was wanted; it has {sorted(session.input_shapes)}")
-    size = shape[0] or 1
-    wanted = to_layout(images[:1], layout).shape[1:]
-    if wanted != tuple(shape[1:]):
-        raise InputFileError(f"input '{name}' {wanted} was wanted ({layout}); the artifact takes {tuple(shape[1:])}")
+def run_batches(session: Session, inputs: Mapping[str, Array], layout: Layout) -> dict[str, Array]:
+    """Run (N, ...) values through a session in batches of the size that the artifact takes.
+
+    Args:
+        session: With the same inputs; an only input may have another name.
+        inputs: Port name -> values in the Graph's order (pictures NHWC).
+        layout: The artifact's external layout of pictures.
+
+    Returns:
+        Output name -> values in the Graph's order.
+    """
+    named = _named_like(session, inputs)
+    (size, *_), count = next(iter(session.input_shapes.values())), len(next(iter(named.values())))
     parts = []
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-        outputs = session.run({name: to_layout(filled, layout)})
-        parts.append({key: value[: len(batch)] for key, value in outputs.items()})
-    merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return {key: from_layout(value, layout) if value.ndim > 3 else value for key, value in merged.items()}
+    for start in range(0, count, size or 1):
+        batch = {name: _external(_filled(values[start:], size or 1), layout) for name, values in named.items()}
+        outputs = session.run(batch)
+        parts.append({name: values[: count - start] for name, values in outputs.items()})
+    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {
+        name: from_layout(values, layout) if values.ndim >= IMAGE_RANK else values for name, values in merged.items()
+    }
+
+
+def _named_like(session: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    wanted = session.input_shapes
+    if len(wanted) == len(inputs) == 1:
+        return {next(iter(wanted)): next(iter(inputs.values()))}
+    if wanted.keys() != inputs.keys():
+        raise UsageError(
+            f"inputs {sorted(inputs)} were wanted; the artifact has {sorted(wanted)}. Is it of this model?"
+        )
+    return dict(inputs)
+
+
+def _filled(values: Array, size: int) -> Array:
+    """Return the first `size` values, the last one repeated where there are fewer."""
+    batch = values[:size]
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+
+
+def _external(values: Array, layout: Layout) -> Array:
+    return to_layout(values, layout) if values.ndim >= IMAGE_RANK else values
 
 
 def snr_db(reference: Array, found: Array) -> float:
@@ -169,11 +197,3 @@ def agreement(reference: Array, found: Array) -> float | None:
     if reference.ndim != 2 or reference.shape[1] < 2:
         return None
     return float((reference.argmax(axis=1) == found.argmax(axis=1)).mean())
-
-
-def contract_of(graph: Graph, stored: Contract | None) -> Contract:
-    """Return the contract to preprocess by: the artifact's own, else the source's."""
-    contract = stored or graph.contract
-    if contract is None:
-        raise UsageError(f"{graph.name}: it has no contract, so images cannot be fed to it")
-    return contract

@@ -13,6 +13,7 @@ from edgecnn.console import emit, message, progress, show_bytes, table
 from edgecnn.convert import RECIPES, Conversion, ParityError, Plan
 from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
+from edgecnn.interfaces import Artifact
 from edgecnn.models.build import ZooOptions
 from edgecnn.source import load_model
 
@@ -69,6 +70,11 @@ def convert(
         raise failure
 
 
+def transposes(artifact: Artifact) -> int:
+    """Return how many Transposes an artifact is left with, whatever its format calls them."""
+    return sum(times for kind, times in artifact.operators.items() if kind.lower() == "transpose")
+
+
 def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
@@ -83,7 +89,7 @@ def _as_data(name: str, conversion: Conversion) -> dict[str, Any]:
         "model": name,
         "applied": deployment.applied,
         "refused": [{"pass": p, "node": node, "reason": reason} for p, node, reason in deployment.refused],
-        "artifacts": [{**asdict(a), "path": str(a.path)} for a in conversion.artifacts],
+        "artifacts": [{**asdict(a), "path": str(a.path), "transposes": transposes(a)} for a in conversion.artifacts],
         "parity": [asdict(parity) for parity in conversion.parity],
         "passed": conversion.passed,
     }
@@ -100,6 +106,10 @@ def _show(console: Console, conversion: Conversion, origin: list[str]) -> None:
     ]
     console.print()
     console.print(table("", ("<artifact", "size", "<operators"), rows))
+    for artifact in conversion.artifacts:
+        left = transposes(artifact)
+        if left:
+            console.print(f"{artifact.path}: {left} Transposes are left, where the order of elements itself matters.")
     if conversion.parity:
         console.print()
         show_parity(console, conversion.parity, origin)

@@ -59,7 +59,7 @@ def classify(path: Path, image: Path, *, top: int = 5, target: str | None = None
         raise UsageError(f"{path}: it carries no contract, so it is unknown how to feed it an image")
     session = target_for(path, target).open(path, SessionOptions(threads=threads))
     try:
-        outputs = run_batches(session, read_image(image, contract)[None], contract.layout)
+        outputs = run_batches(session, {"image": read_image(image, contract)[None]}, contract.layout)
     finally:
         session.close()
     name, values = next(iter(outputs.items()))

@@ -1,7 +1,7 @@
 """`edgecnn verify`: artifacts against their source on real images."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from rich.console import Console
 from edgecnn.commands.model_options import data_option, json_option, model_options, target_option, threads_option
 from edgecnn.console import emit, message, progress, table
 from edgecnn.contract import Contract, Recipe
-from edgecnn.convert import check, shipped_graph
-from edgecnn.graph import Array
+from edgecnn.convert import Load, check, shipped_graph
+from edgecnn.feeding import Feeds, load_feeds
+from edgecnn.graph import Graph
 from edgecnn.models.build import ZooOptions
 from edgecnn.source import existing, format_of, load_model
 from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
-from edgecnn.vision.photographs import MINIMUM, load_images
+from edgecnn.vision.photographs import MINIMUM
 
 limit_option = click.option(
     "--limit", type=click.IntRange(MINIMUM), default=MINIMUM, show_default=True, help="Real images to verify on."
@@ -73,13 +74,13 @@ def verify(
         sys.exit(1)
 
 
-def loader(data: str | None, limit: int, origin: list[str]) -> Callable[[Contract], Array]:
-    """Return what gives real images for a contract; where they came from is appended to `origin`."""
+def loader(data: str | None, limit: int, origin: list[str]) -> Load:
+    """Return what gives real images for a source; where they came from is appended to `origin`."""
 
-    def load(contract: Contract) -> Array:
-        images = load_images(Path(data) if data else None, contract, limit=limit)
-        origin.append(images.origin)
-        return images.values
+    def load(graph: Graph, contract: Contract | None) -> Feeds:
+        feeds = load_feeds(graph, contract, Path(data) if data else None, limit=limit)
+        origin.append(feeds.origin)
+        return feeds
 
     return load
 
