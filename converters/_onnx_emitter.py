@@ -37,11 +37,15 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
         self._constants: dict[tuple[str, str, Shape, bytes], str] = {}
         self._taken = {port.name for port in (*graph.inputs, *graph.outputs)}
         self._shown: set[str] = set()
+        self._node_names: set[str] = set()
         for port in graph.inputs:
             self.bind(port.tensor, port.name)
 
     def node(self, kind: str, inputs: Sequence[str | None], name: str, output: str, **attributes: Any) -> str:
-        """Add a NodeProto and return its output."""
+        """Add a NodeProto, under a name that no other has, and return its output."""
+        while name in self._node_names:
+            name += "_"
+        self._node_names.add(name)
         names = [value or "" for value in inputs]
         while names and not names[-1]:
             names.pop()

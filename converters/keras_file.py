@@ -17,7 +17,7 @@ from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
 from edgecnn.interfaces import Artifact
 from edgecnn.models.pretrained import LayerWeights
-from edgecnn.ops import Sigmoid, Softmax
+from edgecnn.ops import Add, Div, Mul, Sigmoid, Softmax, Sub
 
 from . import _keras_model
 from ._keras_archive import CONTRACT, append_contract, read_member
@@ -113,7 +113,20 @@ def _assumed(graph: Graph) -> Contract | None:
     last = next((node for node in graph.nodes if node.output == graph.outputs[0].tensor), None)
     is_probable = last is not None and isinstance(last.op, Sigmoid | Softmax)
     height, width, channels = (size or 0 for size in shape[1:])
-    return assumed_contract(height, width, channels, output="probabilities" if is_probable else "logits")
+    contract = assumed_contract(height, width, channels, output="probabilities" if is_probable else "logits")
+    if _scales_its_input(graph):
+        contract = replace(contract, mean=(0.0,) * channels, std=(1.0,) * channels)
+    return contract
+
+
+def _scales_its_input(graph: Graph) -> bool:
+    """Tell whether a network begins with Rescaling or Normalization, so that it takes raw pixels."""
+    takers = [node for node in graph.nodes if graph.inputs[0].tensor in node.inputs]
+    return (
+        len(takers) == 1
+        and isinstance(takers[0].op, Add | Sub | Mul | Div)
+        and any(graph.tensors[name].is_constant for name in takers[0].inputs)
+    )
 
 
 KERAS = KerasFile()

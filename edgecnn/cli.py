@@ -60,8 +60,8 @@ class Table(click.Group):
 def edgecnn() -> None:
     """Small vision networks for phones, boards, NPUs and browsers: build, convert, prove, measure.
 
-    MODEL is a zoo name (edgecnn models) or a file (.keras). Every command has --json. Exit codes: 0 done, 1 the job
-    failed its own check, 2 wrong usage, 3 bad input file, 4 something is not installed or not there.
+    MODEL is a zoo name (edgecnn models) or a file (.keras, .h5). Every command has --json. Exit codes: 0 done, 1 the
+    job failed its own check, 2 wrong usage, 3 bad input file, 4 something is not installed or not there.
     """
 
 
@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EdgeCNNError as error:
         click.echo(f"edgecnn: {error}", err=True)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        click.echo(f"edgecnn: there is not enough memory for this network: {error}. Choose a smaller one.", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def message(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Return a table; columns whose name starts with "<" are text and stand left, the others stand right."""
-    drawn = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    drawn = Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, min_width=len(title)
+    )
     for column in columns:
         left = column.startswith("<")
         drawn.add_column(column.lstrip("<"), justify="left" if left else "right", overflow="fold")
@@ -72,12 +74,15 @@ def show_count(number: float | None) -> str:
 
 
 def show_bytes(size: int) -> str:
-    """Return a size in MB (10^6 bytes), or kB where it is small.
+    """Return a size in GB (10^9 bytes), MB or kB, whichever suits it.
 
     >>> show_bytes(13_990_000)
     '13.99 MB'
     """
-    return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+    for unit, bytes_of_it in (("GB", 1e9), ("MB", 1e6)):
+        if size >= bytes_of_it / 10:
+            return f"{size / bytes_of_it:.2f} {unit}"
+    return f"{size / 1e3:.1f} kB"
 
 
 def show_ms(seconds: float | None) -> str:

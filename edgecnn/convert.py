@@ -9,17 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn import registry
+from edgecnn.console import show_bytes
 from edgecnn.contract import Contract, Recipe
 from edgecnn.count import count
-from edgecnn.errors import CheckFailedError, UsageError
+from edgecnn.errors import CheckFailedError, InputFileError, UsageError
 from edgecnn.feeding import Feeds
 from edgecnn.graph import Graph, with_batch
 from edgecnn.interfaces import Artifact, Writer
+from edgecnn.ops import elements
 from edgecnn.outputs import safe_name, staged
 from edgecnn.passes.deploy import Deployment, deploy
 from edgecnn.passes.store_float16 import store_float16
+from edgecnn.shapes import show_shape
 from edgecnn.source import format_of, target_for
 from edgecnn.verify import Parity, reference_outputs, verify
+
+LARGEST_TENSOR_BYTES = 4 << 30
+"""Of one tensor, batch 1: what small devices run is far below it."""
 
 Load = Callable[[Graph, Contract | None], Feeds]
 """(source, contract of its input) -> what to feed it."""
@@ -70,7 +76,7 @@ class Plan:
         if self.recipe not in RECIPES:
             raise UsageError(f"recipe must be one of {', '.join(RECIPES)}; got {self.recipe!r}")
         if not self.formats or len(set(self.formats)) < len(self.formats):
-            raise UsageError(f"formats must be named once each; got {','.join(self.formats) or 'none'}")
+            raise UsageError(f"--to: at least one format was wanted, each once; got {','.join(self.formats) or 'none'}")
 
 
 def convert(
@@ -99,6 +105,7 @@ def convert(
     stem = safe_name(graph.name) + ("" if plan.recipe == "float32" else f"_{plan.recipe}")
     paths = [folder / f"{stem}{writer.suffix}" for writer in writers]
     names = [file.name for writer, path in zip(writers, paths, strict=True) for file in writer.files(path)]
+    refuse_too_large(graph)
     with staged(folder, names, force=plan.force) as scratch:
         deployment = deploy(with_batch(graph, plan.batch))
         shipped = RECIPES[plan.recipe](deployment.graph)
@@ -111,7 +118,12 @@ def convert(
             written.append(writer.write(shipped, scratch / path.name))
             advance(f"wrote {path.name}")
         files = [artifact.path for artifact in written]
-        parity = check(graph, shipped, files, load, threads=plan.threads, advance=advance) if load else ()
+        try:
+            parity = check(graph, shipped, files, load, threads=plan.threads, advance=advance) if load else ()
+        except InputFileError as error:
+            raise CheckFailedError(
+                f"{graph.name}: an artifact that its runtime loads was wanted. Nothing was written. {error}"
+            ) from None
         conversion = Conversion(
             deployment=deployment,
             parity=tuple(replace(p, artifact=str(path)) for p, path in zip(parity, paths, strict=False)),
@@ -120,6 +132,17 @@ def convert(
         if not conversion.passed:
             raise ParityError(conversion)
     return conversion
+
+
+def refuse_too_large(graph: Graph) -> None:
+    """Raise UsageError before memory is asked for that no machine of this kind has."""
+    for tensor in graph.tensors.values():
+        size = 4 * elements(tensor.shape)
+        if size > LARGEST_TENSOR_BYTES:
+            raise UsageError(
+                f"{tensor.name}: a tensor of at most {show_bytes(LARGEST_TENSOR_BYTES)} was wanted; "
+                f"{show_shape(tensor.shape)} takes {show_bytes(size)}"
+            )
 
 
 class ParityError(CheckFailedError):

@@ -30,7 +30,8 @@ class Feeds:
 def load_feeds(graph: Graph, contract: Contract | None, folder: Path | None, *, limit: int) -> Feeds:
     """Return at least 16 real images for each input that is a picture, preprocessed by contract.
 
-    A network with several inputs has no contract: its pictures are scaled to -1..1. What is no picture (a vector, four
+    A network with several inputs has no contract: its pictures are scaled to -1..1, and each input gets them in another
+    order, so that no two inputs see the same picture at once. What is no picture (a vector, four
     channels) is fed seeded normal numbers, and `origin` says so.
 
     Args:
@@ -50,14 +51,14 @@ def load_feeds(graph: Graph, contract: Contract | None, folder: Path | None, *, 
         raise UsageError(f"at least {MINIMUM} real images were wanted to verify on; got {count}")
     rng = np.random.default_rng(SEED)
     values, origins = {}, [pictures[0].origin] if pictures else []
-    for port in graph.inputs:
+    for place, port in enumerate(graph.inputs):
         images = loaded[port.name]
         if images is None:
             shape = [size or 1 for size in graph.tensors[port.tensor].shape[1:]]
             values[port.name] = rng.standard_normal((count, *shape), dtype=np.float32)
             origins.append(f"random normal numbers for '{port.name}', which is no picture")
         else:
-            values[port.name] = images.values
+            values[port.name] = np.roll(images.values, place, axis=0)
     return Feeds(values=values, origin=", ".join(origins))
 
 

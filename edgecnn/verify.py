@@ -169,7 +169,8 @@ def _external(values: Array, layout: Layout) -> Array:
 def snr_db(reference: Array, found: Array) -> float:
     """Return the signal-to-noise ratio in dB, the mean over the images (axis 0) removed from both.
 
-    Source: ARCHITECTURE, section 3; 10 log10 of the ratio of energies.
+    10 log10 of the ratio of energies; -inf where the reference is the same for every image, since nothing is proved
+    then.
 
     >>> round(snr_db(np.array([[1.0], [-1.0]]), np.array([[1.1], [-1.1]])), 6)
     20.0
@@ -178,11 +179,9 @@ def snr_db(reference: Array, found: Array) -> float:
     signal = reference - reference.mean(axis=0)
     error = float(np.square(signal - (found - found.mean(axis=0))).sum())
     energy = float(np.square(signal).sum())
-    if not np.isfinite(error):
+    if not np.isfinite(error) or energy == 0:
         return -np.inf
-    if error == 0:
-        return np.inf
-    return 10 * float(np.log10(energy / error)) if energy else -np.inf
+    return 10 * float(np.log10(energy / error)) if error else np.inf
 
 
 def relative_error(reference: Array, found: Array) -> float:

@@ -53,7 +53,9 @@ class OpenvinoCpu:
         }
         core = runtime.Core()
         try:
-            compiled = core.compile_model(core.read_model(str(path)), DEVICE, settings)
+            model = core.read_model(str(path))
+            names = [port_name(port) for port in model.outputs]
+            compiled = core.compile_model(model, DEVICE, settings)
         except RuntimeError as error:
             raise InputFileError(f"{path}: OpenVINO refuses it: {reason(error)}") from None
         facts = Facts(
@@ -61,15 +63,17 @@ class OpenvinoCpu:
             threads=compiled.get_property("INFERENCE_NUM_THREADS"),
             precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
         )
-        return _OpenvinoSession(runtime, compiled, facts)
+        return _OpenvinoSession(runtime, compiled, facts, names)
 
 
 class _OpenvinoSession:
-    def __init__(self, runtime: Any, compiled: Any, facts: Facts) -> None:
+    """Outputs are named as the file names them: compiling may merge a value, and its names, with an earlier one."""
+
+    def __init__(self, runtime: Any, compiled: Any, facts: Facts, outputs: list[str]) -> None:
         self._runtime, self._compiled, self.facts = runtime, compiled, facts
         self._request = compiled.create_infer_request()
         self._inputs = {port_name(port): port for port in compiled.inputs}
-        self._outputs = [port_name(port) for port in compiled.outputs]
+        self._outputs = outputs
         self.input_shapes: Mapping[str, Shape] = {
             name: tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
             for name, port in self._inputs.items()

@@ -124,6 +124,12 @@ def name_clash(b: GraphBuilder, x: str) -> str:
     return b.node("y", ops.ReLU(), b.node("result", ops.Tanh(), x))
 
 
+def reshaped_picture(b: GraphBuilder, x: str) -> str:
+    """A picture that is computed channels-last and shown channels-first."""
+    x = b.node("flat", ops.Reshape(shape=(None, 72, 4)), b.node("first", ops.ReLU(), x))
+    return b.node("result", ops.Reshape(shape=(None, 9, 8, 4)), x)
+
+
 def squeeze_excite(b: GraphBuilder, x: str) -> str:
     pooled = b.node("pool", ops.Mean(axes=(1, 2), keep_dims=True), x)
     gate = b.node("gate", ops.Sigmoid(), b.conv(pooled, "squeeze", 4, kernel_size=1, use_bias=True))
@@ -201,6 +207,7 @@ GRAPHS: dict[str, Graph] = {
     "transpose": image_graph(lambda b, x: b.node("y", ops.Transpose(permutation=(0, 2, 1, 3)), x)),
     "transpose_to_channels_first": image_graph(lambda b, x: b.node("y", ops.Transpose(permutation=(0, 3, 1, 2)), x)),
     "concat": image_graph(lambda b, x: b.node("y", ops.Concat(axis=3), x, b.node("r", ops.ReLU(), x), x)),
+    "reshaped_picture": image_graph(reshaped_picture),
     "name_clash": image_graph(name_clash),
     "concat_height": image_graph(lambda b, x: b.node("y", ops.Concat(axis=1), x, x)),
     "conv_transpose_valid": image_graph(transposed((3, 2), (2, 1), ((0, 0), (0, 0)))),

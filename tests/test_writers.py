@@ -36,7 +36,7 @@ VOCABULARY = {
 
 TURNING = (
     *("transpose", "transpose_to_channels_first", "reshape", "flattened_output"),
-    *("mean_of_batch_and_width", "mean_of_height"),
+    *("mean_of_batch_and_width", "mean_of_height", "reshaped_picture"),
 )
 """Graphs whose result depends on the order of axes or elements: a channels-first format must turn a tensor."""
 

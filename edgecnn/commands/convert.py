@@ -10,6 +10,7 @@ from rich.console import Console
 from edgecnn.commands.model_options import data_option, force_option, json_option, model_options, threads_option
 from edgecnn.commands.verify import limit_option, loader, show_parity
 from edgecnn.console import emit, message, progress, show_bytes, table
+from edgecnn.contract import Contract
 from edgecnn.convert import RECIPES, Conversion, ParityError, Plan
 from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
@@ -58,6 +59,8 @@ def convert(
     plan = Plan(formats=names, recipe=recipe, batch=_batch(batch), force=force, threads=threads)
     graph = load_model(model, options, report=message)
     origin: list[str] = []
+    if graph.contract is not None and graph.contract.is_assumed:
+        message(assumption(graph.contract))
     failure = None
     with progress(f"converting {graph.name}", len(names) * (1 if no_verify else 2)) as advance:
         load = None if no_verify else loader(data, limit, origin)
@@ -68,6 +71,15 @@ def convert(
     emit(_as_data(graph.name, conversion), lambda console: _show(console, conversion, origin), as_json=as_json)
     if failure is not None:
         raise failure
+
+
+def assumption(contract: Contract) -> str:
+    """Return what is said of a contract that is only a guess."""
+    low, high = (bound + 0.0 for bound in contract.input_range)
+    return (
+        f"CAUTION: the model does not say how pixels become its input; {contract.colour_order} in "
+        f"{low:g}..{high:g} is assumed, for verifying here and for edgecnn run."
+    )
 
 
 def transposes(artifact: Artifact) -> int:

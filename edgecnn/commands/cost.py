@@ -9,6 +9,7 @@ from rich.console import Console
 from edgecnn.commands.model_options import json_option, model_options
 from edgecnn.console import emit, show_bytes, show_count, table
 from edgecnn.count import Cost, LayerCost, count
+from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions
 from edgecnn.shapes import show_shape
 from edgecnn.source import load_model
@@ -31,6 +32,10 @@ def cost(*, model: str, options: ZooOptions, versus: str | None, as_json: bool) 
     One MAC is one multiply with its add. Convolution and dense layers count; biases, normalisation, activations and
     pooling count 0; operators that are not known are listed.
     """
+    if options.weights is not None or options.labels is not None:
+        raise UsageError(
+            "cost counts a definition, which no weights or labels change. Leave --weights and --labels out."
+        )
     graph = load_model(model, options, values=False)
     counted = count(graph)
     comparison = compare(graph, versus) if versus else None

@@ -20,7 +20,7 @@ from edgecnn.demo import Demo, run_demo
 def demo(*, folder: str, seed: int, force: bool, as_json: bool) -> None:
     """Train LeNet-5 and a small MobileNet v2 on scikit-learn's digits, convert, verify, evaluate and time them.
 
-    About a minute on two cores; nothing is downloaded.
+    One to two minutes on two cores; nothing is downloaded.
     """
     found = run_demo(Path(folder), force=force, seed=seed, report=message)
     guesses = {str(row.artifact): classify(row.artifact, found.picture)[0] for row in found.rows}

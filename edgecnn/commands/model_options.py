@@ -56,7 +56,7 @@ ZOO_OPTIONS = (
     ),
     click.option("--weights", metavar="imagenet|FILE", help="Keras weights of the same architecture (.h5, .keras)."),
     click.option("--labels", metavar="FILE", help="Class names, one a line; imagenet weights bring their own."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights."),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the weights."),
 )
 
 

@@ -8,8 +8,9 @@ import click
 import numpy as np
 from rich.console import Console
 
+from edgecnn.commands.convert import assumption
 from edgecnn.commands.model_options import json_option, target_option, threads_option
-from edgecnn.console import emit, table
+from edgecnn.console import emit, message, table
 from edgecnn.contract import Contract
 from edgecnn.errors import UsageError
 from edgecnn.graph import Array
@@ -42,6 +43,9 @@ def run(*, artifact: str, image: str, top: int, target: str | None, threads: int
     data: dict[str, Any] = {"artifact": artifact, "image": image, "classes": [asdict(guess) for guess in guesses]}
 
     def show(console: Console) -> None:
+        contract = format_of(path).read_contract(path)
+        if contract is not None and contract.is_assumed:
+            message(assumption(contract))
         rows = [(guess.label, guess.index, f"{guess.probability:.2%}") for guess in guesses]
         console.print(table(f"{Path(image).name} by {path.name}", ("<class", "index", "probability"), rows))
 
@@ -63,6 +67,8 @@ def classify(path: Path, image: Path, *, top: int = 5, target: str | None = None
     finally:
         session.close()
     name, values = next(iter(outputs.items()))
+    if len(outputs) > 1:
+        message(f"{path}: output '{name}' is shown; there are also {', '.join(list(outputs)[1:])}")
     if values.ndim != 2 or contract.output == "features":
         raise UsageError(f"{path}: output '{name}' of classes (1, N) was wanted; got {values.shape}")
     return top_classes(values[0], contract, top)

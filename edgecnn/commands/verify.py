@@ -108,4 +108,6 @@ def show_parity(console: Console, parity: Sequence[Parity], origin: Sequence[str
     for each in parity:
         if each.rounding_snr_db is not None:
             low = "; WARNING, that is low" if each.rounding_snr_db < ROUNDING_WARNING_DB else ""
-            console.print(f"{each.artifact}: float16 constants cost {each.rounding_snr_db:.1f} dB SNR to float32{low}.")
+            console.print(
+                f"{each.artifact}: float16 constants give {each.rounding_snr_db:.1f} dB SNR against float32{low}."
+            )

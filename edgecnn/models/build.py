@@ -14,6 +14,7 @@ from edgecnn.models.imagenet_weights import IMAGENET_CLASSES, imagenet_file, ima
 from edgecnn.models.normal_twin import normal_twin
 from edgecnn.models.npu_safe import Change, npu_safe
 from edgecnn.models.pretrained import load_weights, read_labels
+from edgecnn.ops import elements
 
 CONVOLUTIONS = ("separable", "normal")
 
@@ -26,6 +27,9 @@ LARGEST = {
     "depth_coefficient": 20,
 }
 """Option that must be positive -> its largest value."""
+LARGEST_BYTES = 4 << 30
+"""Of all parameters together; B7 has 0.3 GB."""
+
 NOT_THE_FAMILYS = ("npu_safe", "convolution", "weights", "labels", "seed")
 """Options that act on what the family's function has built."""
 
@@ -115,6 +119,8 @@ def build(
     'logits'
     """
     options = options or ZooOptions()
+    if values:
+        _refuse_too_large(name, options)
     graph = _family(name, options, values=values)
     if values:
         graph = _pretrained(graph, name, options, report)
@@ -122,6 +128,14 @@ def build(
         graph, _ = npu_safe(graph)
     initialise = he_normal(options.seed) if values else no_values
     return normal_twin(graph, initialise) if options.convolution == "normal" else graph
+
+
+def _refuse_too_large(name: str, options: ZooOptions) -> None:
+    """Refuse a network whose parameters alone would fill the memory, before they are made."""
+    tensors = _family(name, options, values=False).tensors.values()
+    size = sum(4 * elements(tensor.shape) for tensor in tensors if tensor.is_constant)
+    if size > LARGEST_BYTES:
+        raise UsageError(f"{name}: parameters of at most {LARGEST_BYTES} bytes were wanted; these would take {size}")
 
 
 def _pretrained(graph: Graph, name: str, options: ZooOptions, report: Callable[[str], None]) -> Graph:
