@@ -18,6 +18,7 @@ from edgecnn.errors import NotThereError, OutputError, UsageError
 from edgecnn.execute import execute
 from edgecnn.models.build import ZooOptions, build
 from edgecnn.ops import Mean, ReLU6
+from edgecnn.passes.deploy import deploy
 from edgecnn.training import datasets, fit
 from edgecnn.training.augmentation import Augmentation
 
@@ -208,3 +209,20 @@ def test_augmentation_changes_images_while_training_only() -> None:
     np.testing.assert_array_equal(np.asarray(model(images, training=False)), images)
     assert np.abs(np.asarray(model(images, training=True)) - images).max() > 0.1
     assert Augmentation().layers(keras, seed=0) == []
+
+
+def test_auxiliary_heads_are_trained_and_then_left_out() -> None:
+    b = GraphBuilder("headed", initialise=he_normal(0))
+    x = b.conv_bn(b.input("image", (None, 16, 16, 1)), "stem", 8, ReLU6(), kernel_size=3, stride=2)
+    early = b.dense(b.node("early", Mean(axes=(1, 2)), x), "side", 10)
+    x = b.conv_bn(x, "late", 16, ReLU6(), kernel_size=3, stride=2)
+    logits = b.dense(b.node("pool", Mean(axes=(1, 2)), x), "logits", 10)
+    contract = Contract(height=16, width=16, colour_order="GRAY", mean=(127.5,), std=(127.5,))
+    graph = b.finish({"logits": logits, "side": early}, contract=contract)
+    graph = replace(graph, outputs=(graph.outputs[0], replace(graph.outputs[1], is_auxiliary=True)))
+    data = datasets.digits(contract, seed=0)
+    trained = fit.train(graph, data, epochs=2, batch_size=64, learning_rate=1e-2, seed=0)
+    assert trained.accuracy > 0.3
+    before, after = (each.tensors["side/kernel"].value() for each in (graph, trained.graph))
+    assert np.abs(before - after).max() > 1e-3, "the auxiliary loss reached its head"
+    assert [port.name for port in deploy(trained.graph).graph.outputs] == ["logits"]

@@ -14,6 +14,7 @@ from edgecnn.console import emit, message, progress, table
 from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions
 from edgecnn.outputs import staged
+from edgecnn.passes import remove_auxiliary_heads
 from edgecnn.source import load_model
 from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import DIGITS, label_names, load_dataset
@@ -54,7 +55,7 @@ def train(
     """Train MODEL on labelled images and write it as a .keras file.
 
     A fifth of each class is held out; the accuracy on it is printed. --seed decides the first weights, what is held out
-    and the order of the images.
+    and the order of the images. Auxiliary heads are trained along and left out of the file.
     """
     augmentation = Augmentation(shift=shift, rotation_degrees=rotate, mirror=mirror)
     labels = label_names(data)
@@ -77,7 +78,7 @@ def train(
                 augmentation=augmentation,
                 report=lambda epoch: advance(),
             )
-        door.write(trained.graph, scratch / path.name)
+        door.write(remove_auxiliary_heads.PASS(trained.graph).graph, scratch / path.name)
     emit(_as_data(trained, path), lambda console: _show(console, trained, path), as_json=as_json)
 
 

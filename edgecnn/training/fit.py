@@ -23,6 +23,9 @@ LARGEST_ELEMENTS = 40_000_000
 
 EVALUATION_BATCH = 64
 
+AUXILIARY_WEIGHT = 0.3
+"""Of an auxiliary head's loss. Source: Szegedy et al., Going deeper with convolutions, arXiv:1409.4842, section 5."""
+
 NONE = Augmentation()
 """Training images as they are."""
 
@@ -78,7 +81,8 @@ def train(
     The seed sets the random states of Python, NumPy and Keras, for the shuffling and Dropout.
 
     Args:
-        graph: A zoo Graph, or one read from a .keras file: one input, one output of logits, a contract.
+        graph: A zoo Graph, or one read from a .keras file: one input, one output of logits (auxiliary ones besides,
+            whose losses count 0.3), a contract.
         dataset: Prepared by this Graph's contract.
         epochs: Passes over the training images, at least 1.
         batch_size: Images per step, at least 1.
@@ -98,16 +102,22 @@ def train(
     keras.utils.set_random_seed(seed)
     model = door.to_keras(graph)
     steps = epochs * ceil(len(dataset.train.images) / batch_size)
-    taught = keras.Sequential([*augmentation.layers(keras, seed=seed), model])
+    image = keras.Input(model.input_shape[1:])
+    changed = image
+    for layer in augmentation.layers(keras, seed=seed):
+        changed = layer(changed)
+    taught = keras.Model(image, model(changed))
+    weights = [AUXILIARY_WEIGHT if port.is_auxiliary else 1.0 for port in graph.outputs]
     taught.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        loss=[keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in weights],
+        loss_weights=weights,
+        metrics=[[] if port.is_auxiliary else ["accuracy"] for port in graph.outputs],
     )
     history: list[Epoch] = []
     taught.fit(
         dataset.train.images,
-        dataset.train.classes,
+        [dataset.train.classes] * len(weights),
         epochs=epochs,
         batch_size=batch_size,
         shuffle=True,
@@ -126,9 +136,10 @@ def train(
 
 def check_trainable(graph: Graph, classes: int) -> None:
     """Raise UsageError, with the reason, unless a Graph can be trained to tell so many classes apart."""
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    final = [port for port in graph.outputs if not port.is_auxiliary]
+    if len(graph.inputs) != 1 or len(final) != 1:
         raise UsageError(
-            f"{graph.name}: one input and one output were wanted; found {len(graph.inputs)} and {len(graph.outputs)}"
+            f"{graph.name}: one input and one output were wanted; found {len(graph.inputs)} and {len(final)}"
         )
     if graph.contract is None:
         raise UsageError(
@@ -139,19 +150,21 @@ def check_trainable(graph: Graph, classes: int) -> None:
         raise UsageError(
             f"{graph.name}: logits were wanted to train on; its output is {graph.contract.output}. Use --head logits."
         )
-    shape = graph.tensors[graph.outputs[0].tensor].shape
-    if len(shape) != 2 or shape[1] != classes:
-        found = "x".join(str(size or "N") for size in shape)
-        raise UsageError(f"{graph.name}: an output of Nx{classes} was wanted, one logit per class; found {found}")
+    for port in graph.outputs:
+        shape = graph.tensors[port.tensor].shape
+        if len(shape) != 2 or shape[1] != classes:
+            found = "x".join(str(size or "N") for size in shape)
+            raise UsageError(f"{graph.name}: an output of Nx{classes} was wanted, one logit per class; found {found}")
 
 
 def accuracy(graph: Graph, split: Split) -> float:
     """Return the share of images that a classifier gets right, computed by `execute`."""
     right = 0
+    logits = next(port.name for port in graph.outputs if not port.is_auxiliary)
     for start in range(0, len(split.images), EVALUATION_BATCH):
         chosen = slice(start, start + EVALUATION_BATCH)
-        (logits,) = execute(graph, {graph.inputs[0].name: split.images[chosen]}).values()
-        right += int((logits.argmax(axis=1) == split.classes[chosen]).sum())
+        found = execute(graph, {graph.inputs[0].name: split.images[chosen]})[logits]
+        right += int((found.argmax(axis=1) == split.classes[chosen]).sum())
     return right / len(split.images)
 
 
@@ -165,7 +178,8 @@ def _check_settings(graph: Graph, epochs: int, batch_size: int, learning_rate: f
 
 def _recorder(history: list[Epoch], report: Callable[[Epoch], object]) -> Callable[[int, dict[str, Any]], None]:
     def record(index: int, logs: dict[str, Any]) -> None:
-        history.append(Epoch(number=index + 1, loss=float(logs["loss"]), accuracy=float(logs["accuracy"])))
+        (right,) = (value for name, value in logs.items() if name.endswith("accuracy"))
+        history.append(Epoch(number=index + 1, loss=float(logs["loss"]), accuracy=float(right)))
         report(history[-1])
 
     return record
