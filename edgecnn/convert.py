@@ -22,7 +22,7 @@ from edgecnn.passes.deploy import Deployment, deploy
 from edgecnn.passes.store_float16 import store_float16
 from edgecnn.shapes import show_shape
 from edgecnn.source import format_of, target_for
-from edgecnn.verify import Parity, reference_outputs, verify
+from edgecnn.verify import MINIMUM_SNR_DB, Parity, reference_outputs, verify
 
 LARGEST_TENSOR_BYTES = 4 << 30
 """Of one tensor, batch 1: what small devices run is far below it."""
@@ -156,9 +156,19 @@ class ParityError(CheckFailedError):
         worst = min((parity for parity in conversion.parity if not parity.passed), key=lambda parity: parity.snr_db)
         super().__init__(
             f"{worst.artifact}: parity was wanted; found an SNR of {worst.snr_db:.1f} dB and a maximum error of "
-            f"{worst.max_error:.1e} of the range. Nothing was written; --no-verify writes it all the same."
+            f"{worst.max_error:.1e} of the range. {_explained(worst)}Nothing was written; --no-verify writes it all "
+            "the same."
         )
         self.conversion = conversion
+
+
+def _explained(parity: Parity) -> str:
+    if parity.resolvable_db >= MINIMUM_SNR_DB:
+        return ""
+    return (
+        "The outputs hardly differ from image to image, as an untrained network's do: float32 itself resolves only "
+        f"{parity.resolvable_db:.1f} dB of that, so nothing can be proved. Train the network first. "
+    )
 
 
 def check(

@@ -41,6 +41,7 @@ class Parity:
         max_error: Largest absolute difference, as a share of the reference output's range; largest over the outputs.
         top1_agreement: Share of images with the same largest output, or None where the output is no vector of classes.
         rounding_snr_db: What storing constants as float16 costs against float32; None for float32 artifacts.
+        resolvable_db: The SNR that float32's own resolution at the outputs allows; below 80 dB nothing can be proved.
         passed: Whether both thresholds hold.
     """
 
@@ -52,6 +53,7 @@ class Parity:
     max_error: float
     top1_agreement: float | None
     rounding_snr_db: float | None
+    resolvable_db: float
     passed: bool
 
 
@@ -107,6 +109,7 @@ def verify(
         max_error=error,
         top1_agreement=agreement(references[first], found[first]),
         rounding_snr_db=min(snr_db(rounding[name], references[name]) for name in names) if rounding else None,
+        resolvable_db=min(resolvable_db(references[name]) for name in names),
         passed=snr >= MINIMUM_SNR_DB and error <= MAXIMUM_RELATIVE_ERROR,
     )
 
@@ -182,6 +185,18 @@ def snr_db(reference: Array, found: Array) -> float:
     if not np.isfinite(error) or energy == 0:
         return -np.inf
     return 10 * float(np.log10(energy / error)) if error else np.inf
+
+
+def resolvable_db(reference: Array) -> float:
+    """Return the SNR that rounding each output to float32 alone would leave.
+
+    An untrained network's outputs may be nearly the same for every image; their differences then drown in the last bit.
+    The error of rounding to steps of s is s / sqrt(12).
+    """
+    steps = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64)
+    signal = reference.astype(np.float64) - reference.astype(np.float64).mean(axis=0)
+    energy = float(np.square(signal).sum())
+    return 10 * float(np.log10(energy / (np.square(steps).sum() / 12))) if energy else -np.inf
 
 
 def relative_error(reference: Array, found: Array) -> float:

@@ -45,6 +45,7 @@ def test_a_model_whose_output_never_changes_proves_nothing(tmp_path: Path) -> No
     )
     assert result.exit_code == 1
     assert "SNR of -inf dB" in str(result.exception)
+    assert "float32 itself resolves only -inf dB of that, so nothing can be proved" in str(result.exception)
 
 
 @pytest.mark.parametrize(("rescaled", "wanted"), [(True, "0..255"), (False, "-1..1")])
