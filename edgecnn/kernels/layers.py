@@ -36,7 +36,8 @@ KERNELS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
     ops.LRN: _lrn,
-    ops.Mean: lambda op, x: x.mean(axis=op.axes, keepdims=op.keep_dims),
-    ops.Sum: lambda op, x: x.sum(axis=op.axes, keepdims=op.keep_dims),
+    # NumPy adds in order along axes that are not the last, which costs float32 five digits over a large picture.
+    ops.Mean: lambda op, x: x.mean(axis=op.axes, keepdims=op.keep_dims, dtype=np.float64).astype(x.dtype),
+    ops.Sum: lambda op, x: x.sum(axis=op.axes, keepdims=op.keep_dims, dtype=np.float64).astype(x.dtype),
     ops.Max: lambda op, x: x.max(axis=op.axes, keepdims=op.keep_dims),
 }

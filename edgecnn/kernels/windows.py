@@ -4,6 +4,7 @@ They add up one kernel position at a time, which needs no im2col copy and leaves
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -88,7 +89,7 @@ def _convolve_transposed(op: ops.ConvTranspose, image: Array, kernel: Array, bia
 def _max_pool(op: ops.MaxPool, image: Array) -> Array:
     padded = pad_spatial(image, op.padding, -np.inf)
     parts = [view for _, view in windows(padded, op.kernel_size, op.stride, (1,) * len(op.stride))]
-    return np.asarray(np.maximum.reduce(parts))
+    return reduce(np.maximum, parts)
 
 
 def _average_pool(op: ops.AveragePool, image: Array) -> Array:
