@@ -20,6 +20,7 @@ from edgecnn.passes import (
     fold_batch_norm,
     fold_constants,
     fold_padding,
+    fold_reshape_into_reduction,
     fuse_activation,
     lower_batch_norm,
     remove_identities,
@@ -102,6 +103,12 @@ def _(b: GraphBuilder, x: str) -> str:
     kernel = b.constant("k", he_normal(0)("k", (1, 1, 4, 4)))
     left = trained_norm(b, b.node("conv", PLAIN_CONV, x, kernel), "norm")
     return b.add(left, b.node("twin", PLAIN_CONV, x, kernel), "sum")
+
+
+@refusal(fold_reshape_into_reduction.PASS, "back", "the reduced values are used elsewhere too")
+def _(b: GraphBuilder, x: str) -> str:
+    pooled = b.node("pooled", ops.Mean(axes=(1, 2)), x)
+    return b.add(b.node("back", ops.Reshape(shape=(None, 1, 1, 4)), pooled), pooled, "sum")
 
 
 @refusal(fuse_activation.PASS, "act/relu", "Softmax cannot carry an activation")

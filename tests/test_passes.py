@@ -24,6 +24,7 @@ from edgecnn.passes import (
 from edgecnn.passes.deploy import DEPLOYMENT, deploy
 from edgecnn.passes.editor import GraphEditor, Pass
 from edgecnn.passes.flatten_channels_first import PASS as FLATTEN_CHANNELS_FIRST
+from edgecnn.passes.fold_reshape_into_reduction import PASS as FOLD_RESHAPE
 from edgecnn.passes.store_float16 import store_float16
 from tests.graphs import image_graph, transposed
 
@@ -289,6 +290,7 @@ def test_deployment_leaves_a_trained_block_as_its_layers_alone() -> None:
         "remove_identities": 2,
         "fold_constants": 0,
         "fold_padding": 1,
+        "fold_reshape_into_reduction": 0,
         "fold_batch_norm": 2,
         "lower_batch_norm": 0,
         "fuse_activation": 2,
@@ -317,3 +319,20 @@ def test_the_graph_that_a_pass_is_given_stays_as_it_was() -> None:
     nodes, tensors = graph.nodes, dict(graph.tensors)
     deploy(graph)
     assert (graph.nodes, dict(graph.tensors)) == (nodes, tensors)
+
+
+@pytest.mark.parametrize("kind", [ops.Mean, ops.Sum, ops.Max])
+def test_a_reshape_that_puts_reduced_axes_back_goes(kind: type[ops.Mean] | type[ops.Sum] | type[ops.Max]) -> None:
+    def make(b: GraphBuilder, x: str) -> str:
+        pooled = b.node("pooled", kind(axes=(1, 2)), x)
+        gate = b.node("gate", ops.Sigmoid(), b.node("back", ops.Reshape(shape=(None, 1, 1, 4)), pooled))
+        return b.node("y", ops.Mul(), x, gate)
+
+    four_steps(FOLD_RESHAPE, image_graph(make), ["back"], [kind.__name__, "Sigmoid", "Mul"])
+
+
+def test_a_reshape_to_another_shape_stays() -> None:
+    def make(b: GraphBuilder, x: str) -> str:
+        return b.node("y", ops.Reshape(shape=(None, 2, 2)), b.node("pooled", ops.Mean(axes=(1, 2)), x))
+
+    assert FOLD_RESHAPE(image_graph(make)).applied == ()
