@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgecnn import ops
-from edgecnn.graph import Graph, Node
+from edgecnn.graph import Array, Graph, Node
 from edgecnn.shapes import Padding
 
 from ._channels_first import kernel_first, transposed_kernel_first
@@ -29,31 +29,26 @@ def lowest_opset(graph: Graph) -> int:
 
 def _conv(e: OnnxEmitter, node: Node) -> str:
     op: Any = node.op
-    kernel = e.graph.tensors[node.inputs[1]].shape
-    return e.layer(
-        node,
-        "Conv",
-        [e.image(node), e.constant(node, "kernel", kernel_first), e.constant(node, "bias")],
-        kernel_shape=kernel[:-2],
-        strides=op.stride,
-        dilations=op.dilation,
-        group=op.groups,
-        pads=pads(op.padding),
-    )
+    return _convolution(e, node, "Conv", kernel_first, group=op.groups)
 
 
 def _conv_transpose(e: OnnxEmitter, node: Node) -> str:
     op: Any = node.op
-    kernel = e.graph.tensors[node.inputs[1]].shape
+    return _convolution(e, node, "ConvTranspose", transposed_kernel_first, output_padding=op.output_padding)
+
+
+def _convolution(e: OnnxEmitter, node: Node, kind: str, arrange: Callable[[Array], Array], **own: Any) -> str:
+    """Add a convolution of either direction; `own` are the attributes that the other one does not have."""
+    op: Any = node.op
     return e.layer(
         node,
-        "ConvTranspose",
-        [e.image(node), e.constant(node, "kernel", transposed_kernel_first), e.constant(node, "bias")],
-        kernel_shape=kernel[:-2],
+        kind,
+        [e.image(node), e.constant(node, "kernel", arrange), e.constant(node, "bias")],
+        kernel_shape=e.graph.tensors[node.inputs[1]].shape[:-2],
         strides=op.stride,
         dilations=op.dilation,
         pads=pads(op.padding),
-        output_padding=op.output_padding,
+        **own,
     )
 
 

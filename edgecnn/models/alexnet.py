@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from edgecnn.builder import GraphBuilder, Initialiser
 from edgecnn.errors import UsageError
 from edgecnn.graph import Graph
-from edgecnn.models.blocks import finish, flatten, round_channels
+from edgecnn.models.blocks import dense_classifier, finish, round_channels
 from edgecnn.models.preprocessing import MEAN_ONLY, image_contract
-from edgecnn.ops import LRN, Dropout, ReLU
+from edgecnn.ops import LRN, ReLU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ LAYERS = (
     Layer(kernel_size=3, channels=384, groups=2),
     Layer(kernel_size=3, channels=256, groups=2, has_pool=True),
 )
-DENSE = (("fc1", 4096), ("fc2", 4096))
+DENSE_FEATURES = 4096
 NORM = LRN(size=5, alpha=1e-4, beta=0.75, bias=2.0)  # section 3.3
 SMALLEST_RESOLUTION = 67
 
@@ -75,12 +75,8 @@ def alexnet(
     x = b.input("image", (None, resolution, resolution, in_channels))
     for number, layer in enumerate(LAYERS, 1):
         x = _layer(b, x, f"conv_{number}", layer, round_channels(layer.channels * width_multiplier))
-    x = flatten(b, x, "head/flatten")
-    for name, features in DENSE:
-        x = b.activate(b.dense(x, f"head/{name}", round_channels(features * width_multiplier)), f"head/{name}", ReLU())
-        if dropout:
-            x = b.node(f"head/{name}/dropout", Dropout(rate=dropout), x)
-    logits = b.dense(x, "logits", classes)
+    features = round_channels(DENSE_FEATURES * width_multiplier)
+    logits = dense_classifier(b, x, features=features, classes=classes, dropout=dropout)
     return finish(b, logits, head=head, contract=image_contract(resolution, in_channels, head, pixels=MEAN_ONLY))
 
 

@@ -7,7 +7,7 @@ from edgecnn.contract import Contract
 from edgecnn.errors import UsageError
 from edgecnn.graph import Graph
 from edgecnn.models.squeeze_excite import SqueezeExcite, squeeze_excite
-from edgecnn.ops import Activation, Dropout, Mean, ReLU6, Reshape, Softmax, elements
+from edgecnn.ops import Activation, Dropout, Mean, ReLU, ReLU6, Reshape, Softmax, elements
 
 HEADS = ("logits", "softmax")
 
@@ -92,6 +92,19 @@ def classifier(b: GraphBuilder, x: str, *, classes: int, dropout: float) -> str:
     x = b.node("head/pool", Mean(axes=(1, 2)), x)
     if dropout:
         x = b.node("head/dropout", Dropout(rate=dropout), x)
+    return b.dense(x, "logits", classes)
+
+
+def dense_classifier(b: GraphBuilder, x: str, *, features: int, classes: int, dropout: float) -> str:
+    """Add the head before global pooling was known: flatten, two dense layers, logits; (N, H, W, C) -> (N, classes).
+
+    Source: Krizhevsky et al., 2012, section 3.5; VGG took it over.
+    """
+    x = flatten(b, x, "head/flatten")
+    for name in ("head/fc1", "head/fc2"):
+        x = b.activate(b.dense(x, name, features), name, ReLU())
+        if dropout:
+            x = b.node(f"{name}/dropout", Dropout(rate=dropout), x)
     return b.dense(x, "logits", classes)
 
 

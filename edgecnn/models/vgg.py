@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from edgecnn.builder import GraphBuilder, Initialiser
 from edgecnn.errors import UsageError
 from edgecnn.graph import Graph
-from edgecnn.models.blocks import finish, flatten, round_channels
+from edgecnn.models.blocks import dense_classifier, finish, round_channels
 from edgecnn.models.preprocessing import CAFFE, image_contract
-from edgecnn.ops import Dropout, ReLU
+from edgecnn.ops import ReLU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ STAGES = (
     Stage(channels=512, repeats=3),
     Stage(channels=512, repeats=3),
 )
-DENSE = (("fc1", 4096), ("fc2", 4096))
+DENSE_FEATURES = 4096
 SMALLEST_RESOLUTION = 32
 
 
@@ -72,10 +72,6 @@ def vgg16(
             x = b.conv(x, name, round_channels(stage.channels * width_multiplier), kernel_size=3, use_bias=True)
             x = b.activate(x, name, ReLU())
         x = b.max_pool(x, f"stage_{number}/pool", kernel_size=2, stride=2)
-    x = flatten(b, x, "head/flatten")
-    for name, features in DENSE:
-        x = b.activate(b.dense(x, f"head/{name}", round_channels(features * width_multiplier)), f"head/{name}", ReLU())
-        if dropout:
-            x = b.node(f"head/{name}/dropout", Dropout(rate=dropout), x)
-    logits = b.dense(x, "logits", classes)
+    features = round_channels(DENSE_FEATURES * width_multiplier)
+    logits = dense_classifier(b, x, features=features, classes=classes, dropout=dropout)
     return finish(b, logits, head=head, contract=image_contract(resolution, in_channels, head, pixels=CAFFE))
