@@ -83,11 +83,19 @@ class GraphBuilder:
 
     def node(self, name: str, op: Op, *inputs: str) -> str:
         """Add a node with one output, which takes the node's name."""
-        node = Node(name=name, op=op, inputs=inputs, outputs=(name,))
-        (shape,) = infer_shapes(node, tuple(self.shape(i) for i in inputs))
-        self._add(Tensor(name=name, shape=shape, dtype=self._tensors[inputs[0]].dtype))
+        return self.nodes(name, op, inputs, (name,))[0]
+
+    def nodes(self, name: str, op: Op, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
+        """Add a node with outputs of these names."""
+        node = Node(name=name, op=op, inputs=tuple(inputs), outputs=tuple(outputs))
+        shapes = infer_shapes(node, tuple(self.shape(i) for i in inputs))
+        dtype = op.output_dtype([self._tensors[i].dtype for i in inputs])
+        if len(shapes) != len(node.outputs):
+            raise GraphError(f"{name}: {len(shapes)} outputs were wanted; got {len(node.outputs)}")
+        for output, shape in zip(node.outputs, shapes, strict=True):
+            self._add(Tensor(name=output, shape=shape, dtype=dtype))
         self._nodes.append(node)
-        return name
+        return node.outputs
 
     def conv(
         self,

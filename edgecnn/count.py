@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Graph, Node
-from edgecnn.ops import elements
+from edgecnn.ops import elements, known
 from edgecnn.passes import fold_batch_norm, lower_batch_norm
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.shapes import Shape
@@ -185,6 +185,7 @@ MACS: dict[type[ops.Op], Callable[[Shape, Shape, Shape], int]] = {
     ops.Conv: _kernel_at_each_output,
     ops.ConvTranspose: _kernel_at_each_input,
     ops.Dense: _kernel_at_each_output,
+    ops.MatMul: lambda a, b, output: known(a[-1]) * elements(output),
 }
 """Operator -> (input, kernel, output shape) -> MACs for one image; operators that are not in it count 0."""
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from edgecnn.errors import UsageError
 from edgecnn.graph import Array, Graph, Node, Port
-from edgecnn.kernels import evaluate
+from edgecnn.kernels import evaluate_all
 from edgecnn.ops import BatchNorm
 from edgecnn.shapes import check_shape
 
-Apply = Callable[[Node, Sequence[Array]], Array]
-"""(node, values of its operands) -> value of its output."""
+Apply = Callable[[Node, Sequence[Array]], tuple[Array, ...]]
+"""(node, values of its operands) -> values of its outputs."""
 
 
 def execute(graph: Graph, inputs: Mapping[str, Array], *, fetch: Iterable[str] = ()) -> dict[str, Array]:
@@ -35,7 +35,7 @@ def execute(graph: Graph, inputs: Mapping[str, Array], *, fetch: Iterable[str] =
     unknown = sorted(wanted - graph.tensors.keys())
     if unknown:
         raise UsageError(f"{graph.name}: no tensor is named '{unknown[0]}'")
-    values = _run(graph, inputs, wanted, lambda node, operands: evaluate(node.op, operands))
+    values = _run(graph, inputs, wanted, lambda node, operands: evaluate_all(node.op, operands))
     found = {name: values[name] if name in values else graph.tensors[name].value() for name in wanted}
     return {**{name: found[name] for name in fetch}, **{port.name: found[port.tensor] for port in graph.outputs}}
 
@@ -46,7 +46,7 @@ def _run(graph: Graph, inputs: Mapping[str, Array], wanted: Container[str], appl
     values = {port.tensor: _fed(graph, port, inputs) for port in graph.inputs}
     for node in graph.nodes:
         operands = [values[name] if name in values else graph.tensors[name].value() for name in node.inputs]
-        values[node.output] = apply(node, operands)
+        values.update(zip(node.outputs, apply(node, operands), strict=True))
         for name in node.inputs:
             if last_use[name] == node.name and name not in wanted:
                 values.pop(name, None)
@@ -73,14 +73,14 @@ def with_image_statistics(graph: Graph, inputs: Mapping[str, Array]) -> Graph:
     """
     tensors = dict(graph.tensors)
 
-    def measure(node: Node, operands: Sequence[Array]) -> Array:
+    def measure(node: Node, operands: Sequence[Array]) -> tuple[Array, ...]:
         if isinstance(node.op, BatchNorm):
             x = operands[0].astype(np.float64)
             axes = tuple(range(x.ndim - 1))
             operands = (*operands[:3], x.mean(axes).astype(np.float32), x.var(axes).astype(np.float32))
             for name, data in zip(node.inputs[3:], operands[3:], strict=True):
                 tensors[name] = replace(tensors[name], data=data)
-        return evaluate(node.op, operands)
+        return evaluate_all(node.op, operands)
 
     _run(graph, inputs, (), measure)
     return replace(graph, tensors=tensors)

@@ -176,14 +176,16 @@ def _check_outputs(graph: Graph, node: Node, ready: Container[str]) -> None:
     shapes = infer_shapes(node, graph.shapes(node.inputs))
     if len(node.outputs) != len(shapes):
         raise GraphError(f"{node.name}: {len(shapes)} outputs were wanted; got {len(node.outputs)}")
+    dtype = node.op.output_dtype([graph.tensors[name].dtype for name in node.inputs])
     for name, shape in zip(node.outputs, shapes, strict=True):
         if name in ready:
             raise GraphError(f"{node.name}: output '{name}' is produced twice")
         if name not in graph.tensors:
             raise GraphError(f"{node.name}: output '{name}' names a tensor that is not there")
-        if graph.tensors[name].shape != shape:
-            found = show_shape(graph.tensors[name].shape)
-            raise GraphError(f"{node.name}: output {show_shape(shape)} was wanted; the Graph states {found}")
+        tensor = graph.tensors[name]
+        if tensor.shape != shape or tensor.dtype != dtype:
+            found = f"{show_shape(tensor.shape)} {tensor.dtype}"
+            raise GraphError(f"{node.name}: output {show_shape(shape)} {dtype} was wanted; the Graph states {found}")
 
 
 def infer_shapes(node: Node, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:

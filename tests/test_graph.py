@@ -68,7 +68,7 @@ BROKEN: list[tuple[Callable[[Graph], Graph], str]] = [
     (lambda g: renode(g, 1, outputs=("act/relu", "more")), "act/relu: 1 outputs were wanted; got 2"),
     (
         lambda g: retensor(g, "act/relu", shape=(None, 4, 4, 2)),
-        "act/relu: output Nx4x4x3 was wanted; the Graph states Nx4x4x2",
+        "act/relu: output Nx4x4x3 float32 was wanted; the Graph states Nx4x4x2 float32",
     ),
     (lambda g: replace(g, nodes=g.nodes[:1]), "small: output 'y' is never produced"),
 ]

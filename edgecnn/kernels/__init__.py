@@ -1,6 +1,6 @@
 """One NumPy kernel per operator, float: what every converter is held against.
 
-A kernel takes the operator and the values of its operands, NHWC, and returns its output.
+A kernel takes the operator and the values of its operands, NHWC, and returns its output, or a tuple of several.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,19 +8,26 @@ from collections.abc import Callable, Sequence
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array
-from edgecnn.kernels import elementwise, layers, moving, windows
+from edgecnn.kernels import detection, elementwise, layers, moving, typed, windows
 from edgecnn.kernels.windows import convolve, pad_spatial
 
-__all__ = ["KERNELS", "Kernel", "convolve", "evaluate", "pad_spatial"]
+__all__ = ["KERNELS", "Kernel", "convolve", "evaluate", "evaluate_all", "pad_spatial"]
 
-Kernel = Callable[..., Array]
+Kernel = Callable[..., Array | tuple[Array, ...]]
 """(operator, *values of its operands) -> value of its output, without the fused activation."""
 
-KERNELS: dict[type[ops.Op], Kernel] = {**windows.KERNELS, **layers.KERNELS, **elementwise.KERNELS, **moving.KERNELS}
+KERNELS: dict[type[ops.Op], Kernel] = {
+    **windows.KERNELS,
+    **layers.KERNELS,
+    **elementwise.KERNELS,
+    **moving.KERNELS,
+    **typed.KERNELS,
+    **detection.KERNELS,
+}
 
 
-def evaluate(op: ops.Op, values: Sequence[Array]) -> Array:
-    """Return the output of one operator, its fused activation included.
+def evaluate_all(op: ops.Op, values: Sequence[Array]) -> tuple[Array, ...]:
+    """Return all outputs of one operator, its fused activation included.
 
     Raises:
         UnsupportedError: When there is no kernel for the operator (an Opaque one, say).
@@ -28,5 +35,12 @@ def evaluate(op: ops.Op, values: Sequence[Array]) -> Array:
     if type(op) not in KERNELS:
         raise UnsupportedError(f"{op.attributes().get('kind', type(op).__name__)}: this operator cannot be executed")
     result = KERNELS[type(op)](op, *values)
+    if isinstance(result, tuple):
+        return result
     activation = getattr(op, "activation", None)
-    return result if activation is None else evaluate(activation, (result,))
+    return (result,) if activation is None else evaluate_all(activation, (result,))
+
+
+def evaluate(op: ops.Op, values: Sequence[Array]) -> Array:
+    """Return the only (or first) output of one operator; see `evaluate_all`."""
+    return evaluate_all(op, values)[0]

@@ -68,4 +68,13 @@ KERNELS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.Sqrt: lambda op, x: np.sqrt(x),
     ops.Exp: lambda op, x: np.exp(x),
     ops.Log: lambda op, x: np.log(x),
+    ops.Rsqrt: lambda op, x: 1 / np.sqrt(x),
+    ops.Abs: lambda op, x: np.abs(x),
+    ops.Neg: lambda op, x: -x,
+    ops.Floor: lambda op, x: np.floor(x),
+    ops.Ceil: lambda op, x: np.ceil(x),
+    ops.Round: lambda op, x: np.rint(x),
+    ops.Sin: lambda op, x: np.sin(x),
+    ops.Cos: lambda op, x: np.cos(x),
+    ops.Erf: lambda op, x: (1 - _complementary_error(x.astype(np.float64))).astype(x.dtype),
 }

@@ -24,6 +24,19 @@ def _layer_norm(op: ops.LayerNorm, x: Array, gamma: Array, beta: Array) -> Array
     return np.asarray(centred / np.sqrt(variance + np.float32(op.epsilon)) * gamma + beta)
 
 
+def _group_norm(op: ops.GroupNorm, x: Array, gamma: Array, beta: Array) -> Array:
+    runs = x.reshape(*x.shape[:-1], op.groups, -1).astype(np.float64)
+    axes = (*range(1, x.ndim - 1), x.ndim)
+    centred = runs - runs.mean(axis=axes, keepdims=True)
+    normal = centred / np.sqrt(np.square(centred).mean(axis=axes, keepdims=True) + op.epsilon)
+    return np.asarray(normal.reshape(x.shape).astype(x.dtype) * gamma + beta)
+
+
+def _l2_normalize(op: ops.L2Normalize, x: Array) -> Array:
+    norm = np.sqrt(np.square(x).sum(axis=-1, keepdims=True))
+    return np.asarray(x / np.maximum(norm, np.asarray(op.epsilon, x.dtype)))
+
+
 def _lrn(op: ops.LRN, x: Array) -> Array:
     reach, channels = op.size // 2, x.shape[-1]
     squares = np.pad(np.square(x), ((0, 0),) * (x.ndim - 1) + ((reach, reach),))
@@ -36,8 +49,13 @@ KERNELS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.BatchNorm: _batch_norm,
     ops.LayerNorm: _layer_norm,
     ops.LRN: _lrn,
+    ops.GroupNorm: _group_norm,
+    ops.L2Normalize: _l2_normalize,
+    ops.MatMul: lambda op, a, b: np.asarray(a @ b),
     # NumPy adds in order along axes that are not the last, which costs float32 five digits over a large picture.
     ops.Mean: lambda op, x: x.mean(axis=op.axes, keepdims=op.keep_dims, dtype=np.float64).astype(x.dtype),
     ops.Sum: lambda op, x: x.sum(axis=op.axes, keepdims=op.keep_dims, dtype=np.float64).astype(x.dtype),
     ops.Max: lambda op, x: x.max(axis=op.axes, keepdims=op.keep_dims),
+    ops.Min: lambda op, x: x.min(axis=op.axes, keepdims=op.keep_dims),
+    ops.Prod: lambda op, x: x.prod(axis=op.axes, keepdims=op.keep_dims),
 }

@@ -1,6 +1,7 @@
 """Kernels of the operators that move data: padding, reshaping, joining, cutting, resizing."""
 
 from collections.abc import Callable
+from itertools import accumulate
 
 import numpy as np
 
@@ -10,6 +11,16 @@ from edgecnn.graph import Array
 
 def _reshape(op: ops.Reshape, x: Array) -> Array:
     return x.reshape(tuple(len(x) if size is None else size for size in op.shape))
+
+
+def _pad(op: ops.Pad, x: Array) -> Array:
+    if op.mode == "constant":
+        return np.pad(x, op.padding, constant_values=op.value)
+    return np.pad(x, op.padding, mode=op.mode)
+
+
+def _split(op: ops.Split, x: Array) -> tuple[Array, ...]:
+    return tuple(np.split(x, list(accumulate(op.sizes[:-1])), axis=op.axis))
 
 
 def _slice(op: ops.Slice, x: Array) -> Array:
@@ -60,11 +71,14 @@ def _space_to_depth(op: ops.SpaceToDepth, x: Array) -> Array:
     return blocks.reshape(batch, height, width, -1)
 
 
-KERNELS: dict[type[ops.Op], Callable[..., Array]] = {
-    ops.Pad: lambda op, x: np.pad(x, op.padding, constant_values=op.value),
+KERNELS: dict[type[ops.Op], Callable[..., Array | tuple[Array, ...]]] = {
+    ops.Pad: _pad,
     ops.Reshape: _reshape,
     ops.Transpose: lambda op, x: x.transpose(op.permutation),
     ops.Concat: lambda op, *xs: np.concatenate(xs, axis=op.axis),
+    ops.Split: _split,
+    ops.Gather: lambda op, x, indices: x.take(indices, axis=op.axis),
+    ops.Tile: lambda op, x: np.tile(x, op.multiples),
     ops.Slice: _slice,
     ops.Resize: _resize,
     ops.DepthToSpace: _depth_to_space,

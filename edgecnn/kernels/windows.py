@@ -81,7 +81,7 @@ def _convolve_transposed(op: ops.ConvTranspose, image: Array, kernel: Array, bia
     ]
     laid = np.zeros((len(image), *full, kernel.shape[-1]), image.dtype)
     for position, places in spans(sizes, kernel_size, op.stride, op.dilation):
-        laid[places] += image @ kernel[position]
+        laid[places] += _grouped(image, kernel[position], op.groups)
     cut = laid[(slice(None), *(slice(before, n - after) for n, (before, after) in zip(full, op.padding, strict=True)))]
     return cut if bias is None else cut + bias
 
@@ -94,7 +94,7 @@ def _max_pool(op: ops.MaxPool, image: Array) -> Array:
 
 def _average_pool(op: ops.AveragePool, image: Array) -> Array:
     ones = (1,) * len(op.stride)
-    inside = pad_spatial(np.ones((1, *image.shape[1:-1], 1), image.dtype), op.padding)
+    inside = pad_spatial(np.ones((1, *image.shape[1:-1], 1), image.dtype), op.padding, float(op.count_include_pad))
     total = sum(view for _, view in windows(pad_spatial(image, op.padding), op.kernel_size, op.stride, ones))
     counted = sum(view for _, view in windows(inside, op.kernel_size, op.stride, ones))
     return np.asarray(total / counted)

@@ -174,3 +174,48 @@ class Exp(Activation):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Log(Activation):
     """The natural logarithm."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rsqrt(Activation):
+    """1 / sqrt(x)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Abs(Activation):
+    """The absolute value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Neg(Activation):
+    """-x."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Floor(Activation):
+    """The largest integer that is not above x."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ceil(Activation):
+    """The smallest integer that is not below x."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round(Activation):
+    """The nearest integer, halves to the even one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sin(Activation):
+    """The sine of an angle in radians."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cos(Activation):
+    """The cosine of an angle in radians."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Erf(Activation):
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""

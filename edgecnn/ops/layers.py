@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgecnn.errors import ShapeError
-from edgecnn.ops.op import Activation, Op
-from edgecnn.shapes import Shape, check_shape
+from edgecnn.ops.op import Activation, Op, known
+from edgecnn.shapes import Shape, broadcast_shapes, check_shape, show_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +61,61 @@ class LayerNorm(Op):
         for name, shape in zip(self.operands[1:], shapes[1:], strict=True):
             check_shape(name, shape, shapes[0][-1:])
         return (shapes[0],)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupNorm(Op):
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance over a group of channels.
+
+    The channels are cut into `groups` runs of the same size; each image has one mean for each run, over the run's
+    channels and all positions. groups == C is instance normalisation, groups == 1 normalises the whole image.
+    Operands: input (N, spatial..., C), gamma, beta (C,). Source: Wu and He, arXiv:1803.08494.
+    """
+
+    operands: ClassVar[tuple[str, ...]] = ("input", "gamma", "beta")
+    groups: int
+    epsilon: float = 1e-5
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Return the input's shape."""
+        if len(shapes[0]) < 3:
+            raise ShapeError(f"an input (N, spatial..., C) was wanted; got {show_shape(shapes[0])}")
+        channels = known(shapes[0][-1])
+        if self.groups < 1 or channels % self.groups:
+            raise ShapeError(f"groups must divide the channels; got groups={self.groups}, channels={channels}")
+        for name, shape in zip(self.operands[1:], shapes[1:], strict=True):
+            check_shape(name, shape, (channels,))
+        return (shapes[0],)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class L2Normalize(Op):
+    """x / max(||x||, epsilon), with the Euclidean norm over the last axis of each position.
+
+    Source: PyTorch, torch.nn.functional.normalize; TFLite L2_NORMALIZATION has epsilon 1e-6.
+    """
+
+    epsilon: float = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatMul(Op):
+    """Matrix product of the last two axes of two computed tensors; the axes before them broadcast.
+
+    Operands: a (..., M, K), b (..., K, N). A product with a constant matrix is a Dense.
+    """
+
+    operands: ClassVar[tuple[str, ...]] = ("a", "b")
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Return (..., M, N)."""
+        a, b = shapes
+        if len(a) < 2 or len(b) < 2:
+            raise ShapeError(
+                f"two matrices (..., M, K) and (..., K, N) were wanted; got {show_shape(a)}, {show_shape(b)}"
+            )
+        check_shape("b", b[-2:], (a[-1], b[-1]))
+        return ((*broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1]),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,16 +5,23 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from edgecnn.errors import ShapeError
-from edgecnn.ops.op import Op, check_not_negative, elements, known
+from edgecnn.ops.op import Op, check_axes, check_not_negative, elements, known
 from edgecnn.shapes import Padding, Shape, check_shape, show_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pad(Op):
-    """Constant padding: (before, after) for every axis, batch and channels included."""
+    """Padding: (before, after) for every axis, batch and channels included.
+
+    Attributes:
+        padding: (before, after) for each axis.
+        value: What "constant" pads with.
+        mode: "constant"; "reflect" mirrors at the first and last position, which is not repeated; "edge" repeats it.
+    """
 
     padding: Padding
     value: float = 0.0
+    mode: Literal["constant", "reflect", "edge"] = "constant"
 
     def __post_init__(self) -> None:
         check_not_negative(self.padding)
@@ -24,6 +31,12 @@ class Pad(Op):
         (shape,) = shapes
         if len(self.padding) != len(shape):
             raise ShapeError(f"padding must name all {len(shape)} axes; got {len(self.padding)}")
+        if self.mode == "reflect" and any(
+            max(pair) >= known(n) for n, pair in zip(shape, self.padding, strict=True) if any(pair)
+        ):
+            raise ShapeError(
+                f"reflected padding must be smaller than the axis; got {self.padding} for {show_shape(shape)}"
+            )
         return (tuple(n if n is None else n + sum(p) for n, p in zip(shape, self.padding, strict=True)),)
 
 
@@ -75,6 +88,53 @@ class Concat(Op):
                 "each input", (*shape[:axis], None, *shape[axis + 1 :]), (*first[:axis], None, *first[axis + 1 :])
             )
         return ((*first[:axis], sum(known(shape[axis]) for shape in shapes), *first[axis + 1 :]),)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split(Op):
+    """Cut a tensor into runs along one axis (0..rank-1), one output for each size."""
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Return the shape of each run."""
+        (shape,) = shapes
+        check_axes((self.axis,), shape)
+        if not self.sizes or min(self.sizes) < 1 or sum(self.sizes) != known(shape[self.axis]):
+            raise ShapeError(f"sizes must add up to axis {self.axis} of {show_shape(shape)}; got {self.sizes}")
+        return tuple((*shape[: self.axis], size, *shape[self.axis + 1 :]) for size in self.sizes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gather(Op):
+    """Take positions of one axis (0..rank-1): output[..., i, ...] = input[..., indices[i], ...].
+
+    Operands: input, indices (integers >= 0, any shape, which takes the axis' place).
+    """
+
+    operands: ClassVar[tuple[str, ...]] = ("input", "indices")
+    axis: int
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Return the input's shape with the indices' shape in place of the axis."""
+        shape, indices = shapes
+        check_axes((self.axis,), shape)
+        return ((*shape[: self.axis], *indices, *shape[self.axis + 1 :]),)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile(Op):
+    """Repeat a tensor: axis i holds its content multiples[i] times."""
+
+    multiples: tuple[int, ...]
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Return the repeated shape."""
+        (shape,) = shapes
+        if len(self.multiples) != len(shape) or min(self.multiples, default=1) < 1:
+            raise ShapeError(f"one multiple >= 1 for each of {len(shape)} axes was wanted; got {self.multiples}")
+        return (tuple(n if times == 1 else known(n) * times for n, times in zip(shape, self.multiples, strict=True)),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

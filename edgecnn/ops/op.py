@@ -32,6 +32,14 @@ class Op:
         """
         return (shapes[0],)
 
+    def output_dtype(self, dtypes: Sequence[str]) -> str:
+        """Return the element type of the outputs.
+
+        Args:
+            dtypes: NumPy names of the operands' types, in order.
+        """
+        return dtypes[0]
+
     def attributes(self) -> dict[str, object]:
         """Return the fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -37,3 +37,15 @@ class Max(_Reduction):
     """The largest value over axes; over the spatial ones it is global max pooling."""
 
     __slots__ = ()
+
+
+class Min(_Reduction):
+    """The smallest value over axes."""
+
+    __slots__ = ()
+
+
+class Prod(_Reduction):
+    """The product over axes."""
+
+    __slots__ = ()

@@ -26,8 +26,7 @@ class Conv(Op):
 
     def __post_init__(self) -> None:
         _check_window(self.padding, {"stride": self.stride, "dilation": self.dilation})
-        if self.groups < 1:
-            raise ShapeError(f"groups must be at least 1; got {self.groups}")
+        _check_groups(self.groups)
 
     def output_shapes(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         """Return (N, output sizes..., out_channels)."""
@@ -38,22 +37,16 @@ class Conv(Op):
                 f"a {rank}-D convolution takes an input and a kernel of rank {rank + 2}; "
                 f"got {show_shape(image)} and {show_shape(kernel)}"
             )
-        in_channels, out_channels = known(image[-1]), known(kernel[-1])
-        if in_channels % self.groups:
-            raise ShapeError(f"groups must divide in_channels; got in_channels={in_channels}, groups={self.groups}")
-        if out_channels % self.groups:
-            raise ShapeError(f"groups must divide out_channels; got out_channels={out_channels}, groups={self.groups}")
-        check_shape("kernel", kernel, (*kernel[:rank], in_channels // self.groups, out_channels))
-        if len(shapes) > 2:
-            check_shape("bias", shapes[2], (out_channels,))
-        return ((image[0], *window_sizes(image, kernel, self), out_channels),)
+        _check_channels(self.groups, shapes)
+        return ((image[0], *window_sizes(image, kernel, self), kernel[-1]),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvTranspose(Op):
     """Transposed convolution: each input value lays its multiple of the kernel into the output.
 
-    Operands: input (N, spatial..., in_channels), kernel (spatial..., in_channels, out_channels), bias (out_channels,).
+    Operands: input (N, spatial..., in_channels), kernel (spatial..., in_channels / groups, out_channels), bias
+    (out_channels,). Group g reads the g-th run of in_channels / groups channels and gives the g-th run of outputs.
     One dimension of size n becomes (n - 1) stride + dilation (f - 1) + 1 - before - after + output_padding.
 
     Attributes:
@@ -66,10 +59,12 @@ class ConvTranspose(Op):
     padding: Padding
     dilation: tuple[int, ...]
     output_padding: tuple[int, ...]
+    groups: int = 1
     activation: Activation | None = None
 
     def __post_init__(self) -> None:
         _check_window(self.padding, {"stride": self.stride, "dilation": self.dilation})
+        _check_groups(self.groups)
         if len(self.output_padding) != len(self.stride) or min(self.output_padding) < 0:
             raise ShapeError(f"output_padding must be one number >= 0 per dimension; got {self.output_padding}")
 
@@ -81,9 +76,7 @@ class ConvTranspose(Op):
                 f"a {rank}-D transposed convolution takes an input and a kernel of rank {rank + 2}; "
                 f"got {show_shape(image)} and {show_shape(kernel)}"
             )
-        check_shape("kernel", kernel, (*kernel[:rank], image[-1], kernel[-1]))
-        if len(shapes) > 2:
-            check_shape("bias", shapes[2], kernel[-1:])
+        _check_channels(self.groups, shapes)
         sizes = tuple(
             (known(n) - 1) * s + effective_kernel_size(known(f), d) - sum(p) + extra
             for n, f, s, d, p, extra in zip(
@@ -121,10 +114,11 @@ class MaxPool(_Pool):
     __slots__ = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AveragePool(_Pool):
-    """The mean of each window; padding is not counted."""
+    """The mean of each window; padding is counted (as zeros) only where `count_include_pad` says so."""
 
-    __slots__ = ()
+    count_include_pad: bool = False
 
 
 def _check_window(padding: Padding, positive: Mapping[str, tuple[int, ...]]) -> None:
@@ -135,6 +129,24 @@ def _check_window(padding: Padding, positive: Mapping[str, tuple[int, ...]]) -> 
         if min(values) < 1:
             raise ShapeError(f"{name} must be at least 1; got {values}")
     check_not_negative(padding)
+
+
+def _check_groups(groups: int) -> None:
+    if groups < 1:
+        raise ShapeError(f"groups must be at least 1; got {groups}")
+
+
+def _check_channels(groups: int, shapes: Sequence[Shape]) -> None:
+    """Refuse a kernel or bias whose channels do not fit the image: (input, kernel[, bias])."""
+    image, kernel = shapes[0], shapes[1]
+    in_channels, out_channels = known(image[-1]), known(kernel[-1])
+    if in_channels % groups:
+        raise ShapeError(f"groups must divide in_channels; got in_channels={in_channels}, groups={groups}")
+    if out_channels % groups:
+        raise ShapeError(f"groups must divide out_channels; got out_channels={out_channels}, groups={groups}")
+    check_shape("kernel", kernel, (*kernel[:-2], in_channels // groups, out_channels))
+    if len(shapes) > 2:
+        check_shape("bias", shapes[2], (out_channels,))
 
 
 def window_sizes(image: Shape, kernel: Shape, op: "Conv | _Pool") -> tuple[int, ...]:

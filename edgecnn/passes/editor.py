@@ -61,8 +61,7 @@ class GraphEditor:
         shapes = infer_shapes(node, tuple(self.tensors[name].shape for name in node.inputs))
         for name, shape in zip(node.outputs, shapes, strict=True):
             self._producer[name] = node.name
-            known = self.tensors.get(name)
-            dtype = known.dtype if known else self.tensors[node.inputs[0]].dtype
+            dtype = node.op.output_dtype([self.tensors[each].dtype for each in node.inputs])
             self.tensors[name] = Tensor(name=name, shape=shape, dtype=dtype)
 
     def remove(self, node: Node) -> None:

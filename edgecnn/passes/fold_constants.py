@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from edgecnn.graph import Node
-from edgecnn.kernels import KERNELS, evaluate
+from edgecnn.kernels import KERNELS, evaluate_all
 from edgecnn.ops import elements
 from edgecnn.passes.editor import GraphEditor, Pass
 
@@ -20,21 +20,22 @@ def check(editor: GraphEditor, node: Node) -> str | None:
     """Return why the node must stay."""
     if type(node.op) not in KERNELS:
         return f"{node.kind} cannot be executed"
-    if node.output in editor.outputs:
+    if any(name in editor.outputs for name in node.outputs):
         return "its output is a graph output"
     before = sum(elements(editor.tensors[name].shape) for name in node.inputs) * 4
-    after = elements(editor.tensors[node.output].shape) * 4
+    after = sum(elements(editor.tensors[name].shape) for name in node.outputs) * 4
     if after - before > MAX_GROWTH_BYTES:
         return f"the constant would grow from {before} to {after} bytes"
     return None
 
 
 def rewrite(editor: GraphEditor, node: Node) -> None:
-    """Give the node's output its value and let the node go."""
-    output = editor.tensors[node.output]
-    data = evaluate(node.op, [editor.tensors[name].value() for name in node.inputs])
+    """Give the node's outputs their values and let the node go."""
+    found = evaluate_all(node.op, [editor.tensors[name].value() for name in node.inputs])
     editor.remove(node)
-    editor.tensors[node.output] = replace(output, data=data.astype(output.dtype, copy=False))
+    for name, data in zip(node.outputs, found, strict=True):
+        output = editor.tensors[name]
+        editor.tensors[name] = replace(output, data=data.astype(output.dtype, copy=False))
 
 
 PASS = Pass(name="fold_constants", match=match, check=check, rewrite=rewrite)
