@@ -32,6 +32,7 @@ from edgecnn.extras import require
 from edgecnn.graph import Array, Graph, to_layout, with_batch
 from edgecnn.interfaces import Facts, Format, SessionOptions, Target
 from edgecnn.passes.deploy import deploy
+from edgecnn.ports import Exterior
 from edgecnn.source import load_model
 from edgecnn.verify import MINIMUM_SNR_DB, run_batches, snr_db
 from edgecnn.vision.photographs import MINIMUM, load_images
@@ -175,7 +176,7 @@ def _parity(name: str, target: Target, pair: Pair, images: Array) -> float:
     outputs = {}
     for who, (path, layout) in pair.items():
         with closing(target.open(path, SessionOptions(threads=1))) as session:
-            outputs[who] = next(iter(run_batches(session, {"image": images}, layout).values()))
+            outputs[who] = next(iter(run_batches(session, {"image": images}, Exterior(default=layout)).values()))
     snr = snr_db(outputs["keras"], outputs["ours"])
     if not snr >= MINIMUM_SNR_DB:
         raise CheckFailedError(

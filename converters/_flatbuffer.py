@@ -57,15 +57,32 @@ def pack(model: Any, constant_bytes: int) -> memoryview:
     return memoryview(builder.Bytes)[builder.Head() :]
 
 
+def mapped(path: Path) -> mmap.mmap:
+    """Return a .tflite file as read-only memory, which stays there for as long as an array views it.
+
+    Raises:
+        InputFileError: When it is empty or does not carry TFLite's identifier.
+    """
+    with path.open("rb") as file, followed(path):
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if content[4:8] != IDENTIFIER:
+        raise InputFileError(f"{path}: a TFLite file (identifier TFL3) was wanted; got {content[4:8]!r}")
+    return content
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Yield the root table of a .tflite file, mapped; whatever reading it breaks on is an InputFileError."""
+def followed(path: Path) -> Iterator[None]:
+    """Turn whatever following a file's offsets breaks on into an InputFileError."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[4:8] != IDENTIFIER:
-                raise InputFileError(f"{path}: a TFLite file (identifier TFL3) was wanted; got {content[4:8]!r}")
-            yield schema().Model.GetRootAs(content, 0)
+        yield
     except InputFileError:
         raise
     except MALFORMED as error:
         raise InputFileError(f"{path}: a TFLite file was wanted; its tables cannot be followed: {error}") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Yield the root table of a .tflite file, mapped; whatever reading it breaks on is an InputFileError."""
+    with mapped(path) as content, followed(path):
+        yield schema().Model.GetRootAs(content, 0)

@@ -28,18 +28,26 @@ LARGEST_XML_BYTES = 256 * 2**20
 ELEMENTS = {
     "float32": "f32",
     "float16": "f16",
+    "float64": "f64",
     "int64": "i64",
     "int32": "i32",
+    "int16": "i16",
     "int8": "i8",
     "uint8": "u8",
     "bool": "boolean",
 }
 """NumPy's name of a type -> OpenVINO's."""
 
-PRECISIONS = {"f32": "FP32", "f16": "FP16", "i64": "I64", "i32": "I32", "i8": "I8", "u8": "U8", "boolean": "BOOL"}
+PRECISIONS = {
+    **{"f64": "FP64", "f32": "FP32", "f16": "FP16", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "u8": "U8"},
+    "boolean": "BOOL",
+}
 """Element type of a value -> how a port spells it."""
 
-OPSETS = {"Swish": 4, "HSwish": 4, "SoftPlus": 4, "Interpolate": 4, "HSigmoid": 5, "MVN": 6, "Gelu": 7}
+OPSETS = {
+    **{"Swish": 4, "HSwish": 4, "SoftPlus": 4, "Interpolate": 4, "HSigmoid": 5, "Round": 5, "MVN": 6, "Gelu": 7},
+    **{"TopK": 11, "GroupNormalization": 12},
+}
 """Layer type -> the earliest operation set that has it with the inputs written here; every other is of the first.
 Source: OpenVINO documentation, Available Operation Sets."""
 
@@ -90,7 +98,7 @@ class Layer:
         name: What a person sees.
         data: Attributes as text.
         inputs: In port order.
-        output: None for a Result.
+        outputs: In port order; none for a Result.
         layout: Of a Parameter, such as "[N,C,H,W]"; empty where it is not an image.
         is_decompression: Marks a Convert as how a constant is stored, which the runtime then undoes once, at loading.
     """
@@ -99,7 +107,7 @@ class Layer:
     name: str
     data: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Value, ...] = ()
-    output: Value | None = None
+    outputs: tuple[Value, ...] = ()
     layout: str = ""
     is_decompression: bool = False
 
@@ -129,13 +137,13 @@ class Weights:
             file.write(data.data)
 
 
-def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[int, str], info: Mapping[str, str]) -> str:
+def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[Value, str], info: Mapping[str, str]) -> str:
     """Return the XML of a model.
 
     Args:
         name: Of the model.
         layers: In topological order.
-        tensor_names: Layer number -> name of its output, by which callers and tools find it.
+        tensor_names: Output of a layer -> its name, by which callers and tools find it.
         info: Key (an XML name) -> text in the model's rt_info.
 
     Raises:
@@ -143,7 +151,7 @@ def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[int, str]
     """
     lines = chain(
         ['<?xml version="1.0"?>', f'<net name={quoteattr(name)} version="{IR_VERSION}">', "<layers>"],
-        chain.from_iterable(_layer(number, layer, tensor_names.get(number)) for number, layer in enumerate(layers)),
+        chain.from_iterable(_layer(number, layer, tensor_names) for number, layer in enumerate(layers)),
         ["</layers>", "<edges>"],
         (_edge(value, number, port) for number, layer in enumerate(layers) for port, value in enumerate(layer.inputs)),
         ["</edges>", "<rt_info>"],
@@ -158,7 +166,7 @@ def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[int, str]
     return text
 
 
-def _layer(number: int, layer: Layer, tensor_name: str | None) -> Iterable[str]:
+def _layer(number: int, layer: Layer, tensor_names: Mapping[Value, str]) -> Iterable[str]:
     version = f"opset{OPSETS.get(layer.kind, 1)}"
     yield f'<layer id="{number}" name={quoteattr(layer.name)} type="{layer.kind}" version="{version}">'
     if layer.data:
@@ -169,8 +177,9 @@ def _layer(number: int, layer: Layer, tensor_name: str | None) -> Iterable[str]:
         yield "<input>"
         yield from (_port(port, value) for port, value in enumerate(layer.inputs))
         yield "</input>"
-    if layer.output is not None:
-        yield f"<output>{_port(layer.output.port, layer.output, tensor_name, layer.layout)}</output>"
+    if layer.outputs:
+        ports = (_port(value.port, value, tensor_names.get(value), layer.layout) for value in layer.outputs)
+        yield f"<output>{''.join(ports)}</output>"
     yield "</layer>"
 
 

@@ -63,6 +63,11 @@ def _check_size(path: Path, info: zipfile.ZipInfo) -> None:
             f"{path}: {info.filename} would grow from {info.compress_size} to {info.file_size} bytes; "
             f"at most {EXPANSION} times was wanted. Save the model again with Keras."
         )
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputFileError(
+            f"{path}: {info.filename} stored or deflated was wanted; found method {info.compress_type}. "
+            "Save the model again with Keras."
+        )
     if info.flag_bits & 1:
         raise InputFileError(
             f"{path}: {info.filename} is encrypted; a plain archive was wanted. Save it without a password."

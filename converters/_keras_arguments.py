@@ -14,6 +14,9 @@ from edgecnn.graph import Array
 
 from ._keras_json import json_array, json_object, show
 
+INTEGERS = ("int32", "int64")
+"""Types of a constant whose numbers float32 would round."""
+
 DEEPEST = 8
 """Lists within lists that a call's arguments may have; the constant of an operation is not counted."""
 
@@ -139,7 +142,7 @@ def _tensor(where: str, config: Mapping[str, object]) -> Source:
 def _constant(where: str, config: Mapping[str, object]) -> Array:
     wanted = f"{where}: a constant of numbers was wanted; found"
     try:
-        values = np.array(config.get("value"), dtype=np.float32)
+        values = np.array(config.get("value"), dtype="int64" if config.get("dtype") in INTEGERS else "float32")
     except (ValueError, TypeError, OverflowError):
         raise InputFileError(f"{wanted} {show(config.get('value'))}") from None
     if values.ndim > DEEPEST:

@@ -155,6 +155,8 @@ def _padded(editor: GraphEditor, group: Group) -> Iterator[ops.Op]:
             stride = last.step[1:-1] if suffix == "/every" and isinstance(last, ops.Slice) else op.stride
             if all(max(pair) < size for pair, size in zip(pad.padding[1:-1], _limits(op), strict=True)):
                 activation = last.activation if suffix == "/pool" else op.activation
+                if isinstance(op, ops.AveragePool) and suffix == "":
+                    op = replace(op, count_include_pad=True)
                 yield replace(op, padding=pad.padding[1:-1], stride=stride, activation=activation)
 
 
@@ -186,4 +188,27 @@ def _resize(editor: GraphEditor, group: Group) -> Iterator[ops.Op]:
             yield ops.Resize(size=size, method=method, coordinates=coordinates)  # type: ignore[arg-type]
 
 
-GUESSES: tuple[Guess, ...] = (_blocks, _lrn, _hard_sigmoid, _padded, _conv_transpose, _resize)
+def _edges(editor: GraphEditor, group: Group) -> Iterator[ops.Op]:
+    padding = [(0, 0)] * len(editor.tensors[group[""].output].shape)
+    for node in group.values():
+        places = editor.constant(node, "indices")
+        if not isinstance(node.op, ops.Gather) or places is None or places.data is None or not places.data.size:
+            return
+        before = int((places.data == 0).sum()) - 1
+        after = places.data.size - before - (editor.tensors[node.inputs[0]].shape[node.op.axis] or 0)
+        if node.op.axis >= len(padding) or min(before, after) < 0:
+            return
+        padding[node.op.axis] = (before, after)
+    yield ops.Pad(padding=tuple(padding), mode="edge")
+
+
+def _long_arg_max(editor: GraphEditor, group: Group) -> Iterator[ops.Op]:
+    op: Any = group["/int32"].op if group.keys() == {"/int32", ""} else None
+    if isinstance(op, ops.ArgMax):
+        yield replace(op, dtype="int64")
+
+
+GUESSES: tuple[Guess, ...] = (
+    *(_blocks, _lrn, _hard_sigmoid, _padded, _conv_transpose, _resize),
+    *(_edges, _long_arg_max),
+)

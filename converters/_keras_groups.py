@@ -7,10 +7,12 @@ operator again gives exactly these nodes, so that nothing of a user's model is t
     LRN               x / (bias + alpha * (sum of shifted slices of x * x)) ** beta
     HardSigmoid       clip(slope * x + offset), for slopes that Keras does not have
     Conv, MaxPool     pad, then the window without padding (max pooling pads with the smallest number)
-    AveragePool       pad, pool, times window / (positions that are no padding)
+    AveragePool       pad, pool, times window / (positions that are no padding), which count_include_pad leaves away
     Conv, strided and dilated   every stride-th position of the convolution with stride 1
     ConvTranspose     the whole transposed convolution, then a slice
     Resize            along each axis, a product with the matrix of its weights, which is not trained
+    Pad of the edge   along each axis, the positions that it repeats
+    ArgMax of int64   int32, cast
 """
 
 from collections.abc import Callable, Mapping
@@ -144,9 +146,12 @@ def _max_pool(op: ops.MaxPool, shapes: tuple[Shape, ...]) -> Parts:
 
 
 def _average_pool(op: ops.AveragePool, shapes: tuple[Shape, ...]) -> Parts:
-    if _is_named(op, shapes[0]):
+    if not any(map(any, op.padding)) or (not op.count_include_pad and _is_named(op, shapes[0])):
         return ()
-    bare = replace(op, padding=((0, 0),) * len(op.padding), activation=None)
+    bare = replace(op, padding=((0, 0),) * len(op.padding), count_include_pad=False)
+    if op.count_include_pad:
+        return _chain(("/pad", _around(op.padding)), ("", bare))
+    bare = replace(bare, activation=None)
     inside = np.ones((1, *(size or 0 for size in shapes[0][1:-1]), 1), np.float32)
     share = evaluate(bare, [np.pad(inside, ((0, 0), *op.padding, (0, 0)))])
     pooled = _chain(("/pad", _around(op.padding)), ("/pool", bare))
@@ -161,9 +166,31 @@ def _is_named(op: ops.MaxPool | ops.AveragePool, shape: Shape) -> bool:
     return named_padding(op.padding, sizes, op.kernel_size, op.stride, (1,) * len(op.stride)) is not None
 
 
+def _pad(op: ops.Pad, shapes: tuple[Shape, ...]) -> Parts:
+    """Positions along each axis that an edge is repeated on: tf.pad has no mode for it."""
+    padded = [axis for axis, pair in enumerate(op.padding) if any(pair)]
+    if op.mode != "edge" or 0 in padded:
+        return ()
+    parts: list[Part] = []
+    x = "input"
+    for axis in padded:
+        (before, after), size = op.padding[axis], shapes[0][axis] or 0
+        places = np.arange(-before, size + after).clip(0, size - 1)
+        suffix = "" if axis == padded[-1] else f"/along_{axis}"
+        parts.append(Part(suffix=suffix, op=ops.Gather(axis=axis), inputs=(x, places)))
+        x = suffix
+    return tuple(parts)
+
+
+def _arg_max(op: ops.ArgMax, shapes: tuple[Shape, ...]) -> Parts:
+    if op.dtype == "int32":
+        return ()
+    return _chain(("/int32", replace(op, dtype="int32")), ("", ops.Cast(dtype=op.dtype)))
+
+
 def _conv_transpose(op: ops.ConvTranspose, shapes: tuple[Shape, ...]) -> Parts:
     kernel = tuple(size or 0 for size in shapes[1])
-    if transposed_names(op, kernel) is not None:
+    if op.groups > 1 or transposed_names(op, kernel) is not None:
         return ()
     rank, spans = len(op.stride), [effective_kernel_size(f, d) for f, d in zip(kernel, op.dilation, strict=False)]
     extra = tuple(max(s - span, 0) for s, span in zip(op.stride, spans, strict=True))
@@ -208,6 +235,8 @@ EXPANSIONS: Mapping[type[ops.Op], Expansion] = {
     ops.AveragePool: _average_pool,
     ops.ConvTranspose: _conv_transpose,
     ops.Resize: _resize,
+    ops.Pad: _pad,
+    ops.ArgMax: _arg_max,
 }
 """Operator -> its group."""
 

@@ -59,6 +59,10 @@ class VariableFile(Protocol):
         """
         ...
 
+    def stored(self) -> list[tuple[str, int]]:
+        """Return the element type and the bytes of every variable in the file, whether a layer asks for it or not."""
+        ...
+
 
 def open_file(path: Path) -> VariableFile:
     """Open a .keras or .h5 file."""
@@ -115,6 +119,21 @@ class _Hdf5:
                 f"{where}: variable '{name}' of {show_shape(shape)} is larger than the file that holds it"
             )
 
+    def _stored(self, where: str, root: str) -> list[tuple[str, int]]:
+        """Return (type, bytes) of the datasets below a group; HDF5 visits each once, whatever links to it."""
+        found: list[tuple[str, int]] = []
+
+        def visit(name: str, item: Any) -> None:
+            if isinstance(item, self._h5py.Dataset):
+                found.append((str(item.dtype), int(item.nbytes)))
+
+        try:
+            if root in self._file:
+                descend(self._file, (root,)).visititems(visit)
+        except HDF5_ERRORS as error:
+            raise InputFileError(f"{where}: variables were wanted; HDF5 cannot list them: {error}") from None
+        return found
+
     def _values(self, dataset: Any) -> Array:
         offset, count = dataset.id.get_offset(), prod(dataset.shape)
         if offset is None:  # chunked, or never written
@@ -145,6 +164,10 @@ class ArchiveFile(_Hdf5):
             raise
         except HDF5_ERRORS as error:
             raise _absent(where, shapes, f"{WEIGHTS}/{'/'.join(place.groups)}", error) from None
+
+    def stored(self) -> list[tuple[str, int]]:
+        """Return types and bytes of the variables; see VariableFile."""
+        return self._stored(WEIGHTS, OLD_LAYERS if OLD_LAYERS in self._file else "layers")
 
 
 class LegacyFile(_Hdf5):
@@ -192,6 +215,10 @@ class LegacyFile(_Hdf5):
             raise
         except HDF5_ERRORS as error:
             raise _absent(where, shapes, "/".join(top), error) from None
+
+    def stored(self) -> list[tuple[str, int]]:
+        """Return types and bytes of the variables; see VariableFile."""
+        return self._stored("model_weights", "model_weights")
 
     def _weight_names(self, group: Any) -> list[str]:
         """Return the attribute weight_names, which Keras cuts in pieces (weight_names0, ...) where it is long."""

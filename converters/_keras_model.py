@@ -22,7 +22,7 @@ from edgecnn.shapes import show_shape
 from ._keras_groups import lowered
 from ._keras_operators import WRITERS
 from ._keras_ports import MARK
-from ._keras_writers import LayerSpec, NodeView
+from ._keras_writers import REMEDY, LayerSpec, NodeView
 
 LARGEST_CONSTANT = 1 << 18
 """Numbers in a constant that is no layer's variable; Keras writes each as some 20 characters of JSON."""
@@ -61,7 +61,7 @@ class Step:
         layer: Name of the layer; a name that came before is that layer called again.
         spec: What the layer is.
         inputs: What the first layer of a node is called on; empty for one that goes on with the layer before it.
-        output: Tensor of the Graph that comes out, or None within a node.
+        outputs: Tensors of the Graph that come out; none within a node.
         constants: The layer's variables as constants of the Graph, in Keras' order.
     """
 
@@ -69,7 +69,7 @@ class Step:
     layer: str
     spec: LayerSpec
     inputs: tuple[str, ...]
-    output: str | None
+    outputs: tuple[str, ...]
     constants: tuple[str, ...]
 
 
@@ -108,14 +108,14 @@ def _steps(graph: Graph, node: Node, names: dict[object, str]) -> Iterator[Step]
             spec=spec,
             constants=constants,
             inputs=_data_inputs(graph, node, specs) if position == 0 else (),
-            output=node.output if position == len(specs) - 1 else None,
+            outputs=node.outputs if position == len(specs) - 1 else (),
         )
 
 
 def _specs(graph: Graph, node: Node, op: Op) -> tuple[LayerSpec, ...]:
     if type(op) not in WRITERS:
         kind = op.kind if isinstance(op, Opaque) else type(op).__name__
-        raise UnsupportedError(f"{node.name}: the Keras writer has no layer for {kind}")
+        raise UnsupportedError(f"{node.name}: the Keras writer has no layer for {kind}. {REMEDY}")
     return WRITERS[type(op)](NodeView(graph=graph, node=node), op)
 
 
@@ -177,8 +177,7 @@ def to_keras(graph: Graph) -> Any:
             if step.layer not in layers:
                 layers[step.layer] = getattr(keras.layers, step.spec.class_name)(name=step.layer, **step.spec.config)
             x = layers[step.layer](taken[0] if len(taken) == 1 else taken)
-        if step.output is not None:
-            values[step.output] = x
+        values |= zip(step.outputs, x if len(step.outputs) > 1 else [x], strict=False)
     for step in steps:
         if step.constants:
             pairs = zip(step.constants, step.spec.variables, strict=True)
@@ -202,8 +201,9 @@ def _called(keras: ModuleType, step: Step, taken: list[Any]) -> Any:
         for part in step.spec.class_name.split("."):
             called = getattr(called, part)
         x = called(*taken, **step.spec.config)
-    x._keras_history.operation.name = step.layer  # no function of keras.ops takes a name
-    return x
+    first = x[0] if isinstance(x, list | tuple) else x
+    first._keras_history.operation.name = step.layer  # no function of keras.ops takes a name
+    return x[0] if isinstance(x, list | tuple) and len(x) == 1 else x
 
 
 def _require_float32_inputs(graph: Graph) -> None:
@@ -216,7 +216,7 @@ def _require_float32_inputs(graph: Graph) -> None:
 def _named(keras: ModuleType, graph: Graph, steps: tuple[Step, ...], port: str, tensor: str) -> Any:
     """Return what makes an output bear its port's name: nothing, or a layer of that name (see _keras_ports)."""
     name = layer_name(port)
-    if any(step.output == tensor and step.layer == name for step in steps):
+    if any(step.outputs == (tensor,) and step.layer == name for step in steps):
         return lambda x: x
     taken = {step.layer for step in steps} | {layer_name(each.name) for each in graph.inputs}
     return keras.layers.Activation("linear", name=f"{name}{MARK}" if name in taken else name)

@@ -151,7 +151,8 @@ def _reader(call: LayerCall) -> Reader:
         raise UnsupportedError(
             f"{where}: it holds code, which is never executed. Replace it by the layers that it stands for."
         )
-    call.config.require_float32()
+    if not layer.is_operation:  # whose dtype is an argument
+        call.config.require_float32()
     if class_name == "TFOpLambda":
         function = layer.config.get("function")
         if isinstance(function, str) and function in FUNCTIONS:

@@ -1,11 +1,12 @@
 """The operator table: one row per operator of the vocabulary, saying as which Keras layers it is written.
 
-DepthToSpace, SpaceToDepth, LRN and Opaque have no row: the first three are lowered to operators that have one
-(_keras_groups), the last is refused.
+DepthToSpace, SpaceToDepth, LRN, DetectionPostProcess and Opaque have no row: the first three are lowered to operators
+that have one (_keras_groups), the last two are refused.
 """
 
 from edgecnn import ops
 
+from . import _keras_write_moving as moving
 from . import _keras_writers as write
 
 WRITERS: dict[type[ops.Op], write.Writer] = {
@@ -14,11 +15,14 @@ WRITERS: dict[type[ops.Op], write.Writer] = {
     ops.Dense: write.write_dense,
     ops.BatchNorm: write.write_batch_norm,
     ops.LayerNorm: write.write_layer_norm,
+    ops.GroupNorm: write.write_group_norm,
+    ops.L2Normalize: write.write_l2_normalize,
+    ops.MatMul: write.write_function("matmul"),
     ops.ReLU: write.write_as("ReLU"),
     ops.ReLU6: write.write_as("ReLU", {"max_value": 6.0}),
-    ops.LeakyReLU: write.write_leaky_relu,
+    ops.LeakyReLU: write.write_with("LeakyReLU", lambda op: {"negative_slope": op.slope}),
     ops.PReLU: write.write_prelu,
-    ops.ELU: write.write_elu,
+    ops.ELU: write.write_with("ELU", lambda op: {"alpha": op.alpha}),
     ops.GELU: write.write_gelu,
     ops.Clip: write.write_clip,
     ops.Sigmoid: write.write_activation("sigmoid"),
@@ -30,12 +34,34 @@ WRITERS: dict[type[ops.Op], write.Writer] = {
     ops.Exp: write.write_activation("exponential"),
     ops.Log: write.write_function("log"),
     ops.Sqrt: write.write_function("sqrt"),
+    ops.Rsqrt: write.write_function("rsqrt"),
+    ops.Abs: write.write_function("absolute"),
+    ops.Neg: write.write_function("negative"),
+    ops.Floor: write.write_function("floor"),
+    ops.Ceil: write.write_function("ceil"),
+    ops.Round: write.write_function("round"),
+    ops.Sin: write.write_function("sin"),
+    ops.Cos: write.write_function("cos"),
+    ops.Erf: write.write_function("erf"),
+    ops.Greater: write.write_function("greater"),
+    ops.GreaterOrEqual: write.write_function("greater_equal"),
+    ops.Less: write.write_function("less"),
+    ops.LessOrEqual: write.write_function("less_equal"),
+    ops.Equal: write.write_function("equal"),
+    ops.And: write.write_function("logical_and"),
+    ops.Or: write.write_function("logical_or"),
+    ops.Not: write.write_function("logical_not"),
+    ops.Where: write.write_function("where"),
+    ops.Cast: write.write_cast,
+    ops.ArgMax: write.write_arg_max,
     ops.Softmax: write.write_as("Softmax"),
     ops.MaxPool: write.write_pool("MaxPooling"),
     ops.AveragePool: write.write_pool("AveragePooling"),
     ops.Mean: write.write_reduction("mean", "GlobalAveragePooling"),
     ops.Max: write.write_reduction("max", "GlobalMaxPooling"),
     ops.Sum: write.write_reduction("sum"),
+    ops.Min: write.write_reduction("min"),
+    ops.Prod: write.write_reduction("prod"),
     ops.Add: write.write_elementwise("add", "Add"),
     ops.Sub: write.write_elementwise("subtract", "Subtract"),
     ops.Mul: write.write_elementwise("multiply", "Multiply"),
@@ -43,13 +69,16 @@ WRITERS: dict[type[ops.Op], write.Writer] = {
     ops.Pow: write.write_elementwise("power"),
     ops.Maximum: write.write_elementwise("maximum", "Maximum"),
     ops.Minimum: write.write_elementwise("minimum", "Minimum"),
-    ops.Concat: write.write_concat,
-    ops.Pad: write.write_pad,
-    ops.Slice: write.write_slice,
-    ops.Reshape: write.write_reshape,
-    ops.Transpose: write.write_transpose,
-    ops.Resize: write.write_resize,
-    ops.Dropout: write.write_dropout,
+    ops.Concat: moving.write_concat,
+    ops.Pad: moving.write_pad,
+    ops.Slice: moving.write_slice,
+    ops.Split: moving.write_split,
+    ops.Gather: moving.write_gather,
+    ops.Tile: moving.write_tile,
+    ops.Reshape: moving.write_reshape,
+    ops.Transpose: moving.write_transpose,
+    ops.Resize: moving.write_resize,
+    ops.Dropout: write.write_with("Dropout", lambda op: {"rate": op.rate}),
     ops.Identity: write.write_as("Identity"),
 }
 """Operator -> writer."""

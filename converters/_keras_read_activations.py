@@ -32,15 +32,9 @@ def _with_constant(call: LayerCall, op: ops.Op, x: str, name: str, value: float)
     return call.builder.node(name, op, x, _constant(call, f"{name}/value", value))
 
 
-def absolute(call: LayerCall, x: str, name: str) -> str:
-    """|x| = max(x, -x)."""
-    negative = _with_constant(call, ops.Mul(), x, f"{name}/negative", -1.0)
-    return call.builder.node(name, ops.Maximum(), x, negative)
-
-
 def _softsign(call: LayerCall, x: str, name: str) -> str:
     """X / (1 + |x|)."""
-    below = _with_constant(call, ops.Add(), absolute(call, x, f"{name}/absolute"), f"{name}/plus_1", 1.0)
+    below = _with_constant(call, ops.Add(), call.builder.node(f"{name}/absolute", ops.Abs(), x), f"{name}/plus_1", 1.0)
     return call.builder.node(name, ops.Div(), x, below)
 
 

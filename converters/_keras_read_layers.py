@@ -86,19 +86,18 @@ def read_group_norm(call: LayerCall) -> str:
     groups = channels if groups == -1 else groups
     if groups < 1 or channels % groups:
         raise InputFileError(f"{call.config.where}: groups that divide {channels} channels were wanted; found {groups}")
-    split = (call.shape[0], int(np.prod(spatial)), groups, channels // groups)
-    x = call.node(ops.Reshape(shape=split), call.input, suffix="/split")
-    mean = call.node(ops.Mean(axes=(1, 3), keep_dims=True), x, suffix="/mean")
-    x = call.node(ops.Sub(), x, mean, suffix="/centred")
-    variance = call.node(
-        ops.Mean(axes=(1, 3), keep_dims=True), call.node(ops.Mul(), x, x, suffix="/squared"), suffix="/variance"
-    )
-    epsilon = call.constant("epsilon", call.config.number("epsilon", 1e-3))
-    deviation = call.node(ops.Sqrt(), call.node(ops.Add(), variance, epsilon, suffix="/stable"), suffix="/deviation")
-    x = call.node(ops.Div(), x, deviation, suffix="/normal")
-    x = call.node(ops.Reshape(shape=call.shape), x, suffix="/joined")
+    op = ops.GroupNorm(groups=groups, epsilon=call.config.number("epsilon", 1e-3))
     gamma, beta = call.parameters(*_scale_and_centre(call))
-    return call.node(ops.Add(), call.node(ops.Mul(), x, gamma, suffix="/scaled"), beta)
+    if spatial:
+        return call.node(op, call.input, gamma, beta)
+    x = call.node(ops.Reshape(shape=(call.shape[0], 1, channels)), call.input, suffix="/position")
+    return call.node(ops.Reshape(shape=call.shape), call.node(op, x, gamma, beta, suffix="/normal"))
+
+
+def read_unit_normalization(call: LayerCall) -> str:
+    """Read UnitNormalization. Source: Keras 3, keras/src/layers/normalization/unit_normalization.py."""
+    _require_last_axis(call)
+    return call.node(ops.L2Normalize(epsilon=1e-12), call.input)
 
 
 def read_normalization(call: LayerCall) -> str:

@@ -17,11 +17,15 @@ from edgecnn.graph import Array
 from ._keras_arguments import Source
 from ._keras_call import LARGEST, LONGEST, LayerCall
 from ._keras_json import show
-from ._keras_read_activations import absolute
 from ._keras_read_moving import METHODS, reshaped
 
+PAD_MODES = ("constant", "reflect", "edge")
 
-def _argument(call: LayerCall, position: int, key: str, default: Any = None) -> Any:
+EPSILON = 1e-7
+"""Of keras.ops.normalize where none is stated: keras.config.epsilon()."""
+
+
+def argument(call: LayerCall, position: int, key: str, default: Any = None) -> Any:
     """Return a parameter: from the configuration, the keywords, or the position among the arguments."""
     for values in (call.config.values, call.arguments.keywords):
         if values.get(key) is not None:
@@ -37,7 +41,7 @@ def _integers(call: LayerCall, what: str, value: object, *, minimum: int = -LONG
     return tuple(values)
 
 
-def _axes(call: LayerCall, value: object) -> tuple[int, ...]:
+def axes_of(call: LayerCall, value: object) -> tuple[int, ...]:
     """Return axes counted from 0, never the batch."""
     rank = len(call.shape)
     axes = _integers(call, "axis", value)
@@ -46,8 +50,9 @@ def _axes(call: LayerCall, value: object) -> tuple[int, ...]:
     return tuple(axis % rank for axis in axes)
 
 
-def _flag(call: LayerCall, position: int, key: str) -> bool:
-    value = _argument(call, position, key, default=False)
+def flag_of(call: LayerCall, position: int, key: str) -> bool:
+    """Return a parameter that is true or false."""
+    value = argument(call, position, key, default=False)
     if not isinstance(value, bool):
         raise InputFileError(f"{call.config.where}: {key}: true or false was wanted; found {show(value)}")
     return value
@@ -57,10 +62,7 @@ def read_binary(op: type[ops.Op]) -> Callable[[LayerCall], str]:
     """Return the reader of an operation of two tensors, one of which may be a constant."""
 
     def read(call: LayerCall) -> str:
-        operands = (
-            _argument(call, 0, "x1", _argument(call, 0, "x")),
-            _argument(call, 1, "x2", _argument(call, 1, "y")),
-        )
+        operands = (argument(call, 0, "x1", argument(call, 0, "x")), argument(call, 1, "x2", argument(call, 1, "y")))
         inputs = iter(call.inputs)
         names = [
             next(inputs) if isinstance(each, Source) else call.constant(f"operand_{index}", _constant(call, each))
@@ -94,20 +96,9 @@ def read_square(call: LayerCall) -> str:
     return call.node(ops.Mul(), call.input, call.input)
 
 
-def read_rsqrt(call: LayerCall) -> str:
-    """Read Rsqrt: 1 / sqrt(x)."""
-    root = call.node(ops.Sqrt(), call.input, suffix="/root")
-    return call.node(ops.Div(), call.constant("one", 1.0), root)
-
-
-def read_absolute(call: LayerCall) -> str:
-    """Read Absolute."""
-    return absolute(call, call.input, call.name)
-
-
 def read_clip(call: LayerCall) -> str:
     """Read Clip."""
-    low, high = (float(_constant(call, _argument(call, n, key)).reshape(())) for n, key in ((1, "x_min"), (2, "x_max")))
+    low, high = (float(_constant(call, argument(call, n, key)).reshape(())) for n, key in ((1, "x_min"), (2, "x_max")))
     return call.node(ops.Clip(minimum=low, maximum=high), call.input)
 
 
@@ -128,26 +119,31 @@ def read_gelu(call: LayerCall) -> str:
 
 def read_softmax(call: LayerCall) -> str:
     """Read Softmax over the last axis."""
-    if _axes(call, _argument(call, 1, "axis", -1)) != (len(call.shape) - 1,):
-        raise call.refuse("the last axis", show(_argument(call, 1, "axis")))
+    if axes_of(call, argument(call, 1, "axis", -1)) != (len(call.shape) - 1,):
+        raise call.refuse("the last axis", show(argument(call, 1, "axis")))
     return call.node(ops.Softmax(), call.input)
 
 
-def read_reduction(op: type[ops.Mean] | type[ops.Sum] | type[ops.Max]) -> Callable[[LayerCall], str]:
-    """Return the reader of Mean, Sum or Max over axes behind the batch."""
+def read_reduction(
+    op: type[ops.Mean] | type[ops.Sum] | type[ops.Max] | type[ops.Min] | type[ops.Prod],
+) -> Callable[[LayerCall], str]:
+    """Return the reader of a reduction over axes behind the batch."""
 
     def read(call: LayerCall) -> str:
-        axes = _argument(call, 1, "axis")
+        axes = argument(call, 1, "axis")
         if axes is None:
             raise call.refuse("axes behind the batch", "all")
-        return call.node(op(axes=_axes(call, axes), keep_dims=_flag(call, 2, "keepdims")), call.input)
+        for key in ("initial", "dtype"):
+            if call.config.values.get(key) is not None:
+                raise call.refuse(f"no {key}", show(call.config.values[key]))
+        return call.node(op(axes=axes_of(call, axes), keep_dims=flag_of(call, 2, "keepdims")), call.input)
 
     return read
 
 
 def read_reshape(call: LayerCall) -> str:
     """Read Reshape; the first size is the batch."""
-    shape = _integers(call, "newshape", _argument(call, 1, "newshape", _argument(call, 1, "shape")), minimum=-1)
+    shape = _integers(call, "newshape", argument(call, 1, "newshape", argument(call, 1, "shape")), minimum=-1)
     if not shape or shape[0] not in (-1, call.shape[0]):
         raise call.refuse("a first axis that stays the batch", show(shape))
     return call.node(reshaped(call, shape[1:]), call.input)
@@ -155,7 +151,7 @@ def read_reshape(call: LayerCall) -> str:
 
 def read_transpose(call: LayerCall) -> str:
     """Read Transpose."""
-    axes = _integers(call, "axes", _argument(call, 1, "axes"))
+    axes = _integers(call, "axes", argument(call, 1, "axes"))
     if axes[0] != 0:
         raise call.refuse("axes that leave the batch first", show(axes))
     return call.node(ops.Transpose(permutation=tuple(axis % len(call.shape) for axis in axes)), call.input)
@@ -164,7 +160,7 @@ def read_transpose(call: LayerCall) -> str:
 def read_expand_dims(call: LayerCall) -> str:
     """Read ExpandDims."""
     shape = list(call.shape)
-    for axis in _integers(call, "axis", _argument(call, 1, "axis")):
+    for axis in _integers(call, "axis", argument(call, 1, "axis")):
         place = axis % (len(shape) + 1)
         if place == 0:
             raise call.refuse("an axis behind the batch", show(axis))
@@ -174,7 +170,7 @@ def read_expand_dims(call: LayerCall) -> str:
 
 def read_squeeze(call: LayerCall) -> str:
     """Read Squeeze of stated axes."""
-    axes = _axes(call, _argument(call, 1, "axis"))
+    axes = axes_of(call, argument(call, 1, "axis"))
     if any(call.shape[axis] != 1 for axis in axes):
         raise InputFileError(f"{call.config.where}: axes of size 1 were wanted; found {show(axes)} of {call.shape}")
     return call.node(ops.Reshape(shape=tuple(n for axis, n in enumerate(call.shape) if axis not in axes)), call.input)
@@ -183,27 +179,28 @@ def read_squeeze(call: LayerCall) -> str:
 def read_concatenate(call: LayerCall) -> str:
     """Read Concatenate."""
     rank = len(call.builder.shape(call.inputs[0])) if call.inputs else 0
-    axes = _integers(call, "axis", _argument(call, 1, "axis", 0))
+    axes = _integers(call, "axis", argument(call, 1, "axis", 0))
     if len(axes) != 1 or not -rank <= axes[0] < rank or axes[0] % rank == 0:
         raise call.refuse(f"an axis in 1..{rank - 1}", show(axes))
     return call.node(ops.Concat(axis=axes[0] % rank), *call.inputs)
 
 
 def read_pad(call: LayerCall) -> str:
-    """Read Pad with a constant."""
-    if _argument(call, 2, "mode", "constant") != "constant":
-        raise call.refuse("mode='constant'", show(_argument(call, 2, "mode")))
-    rows = _argument(call, 1, "pad_width")
+    """Read Pad."""
+    mode = argument(call, 2, "mode", "constant")
+    if mode not in PAD_MODES:
+        raise call.refuse(f"a mode of {', '.join(PAD_MODES)}", show(mode))
+    rows = argument(call, 1, "pad_width")
     pairs = [_integers(call, "pad_width", row, minimum=0) for row in rows] if isinstance(rows, list | tuple) else []
     if len(pairs) != len(call.shape) or any(len(pair) != 2 for pair in pairs) or any(pairs[0]):
         raise call.refuse("(before, after) for every axis, (0, 0) for the batch", show(rows))
-    value = float(_constant(call, _argument(call, 3, "constant_values", 0.0)).reshape(()))
-    return call.node(ops.Pad(padding=tuple((a, b) for a, b in pairs), value=value), call.input)
+    value = float(_constant(call, argument(call, 3, "constant_values", 0.0)).reshape(()))
+    return call.node(ops.Pad(padding=tuple((a, b) for a, b in pairs), value=value, mode=mode), call.input)
 
 
 def read_get_item(call: LayerCall) -> str:
     """Read x[...]: slices with positive steps, and integers, which drop their axis."""
-    key = _argument(call, 1, "key")
+    key = argument(call, 1, "key")
     keys = list(key) if isinstance(key, tuple) else [key]
     rank = len(call.shape)
     if Ellipsis in keys:
@@ -233,23 +230,44 @@ def _box(call: LayerCall, key: slice | int, size: int) -> tuple[int, int, int]:
 
 def read_split(call: LayerCall) -> tuple[str, ...]:
     """Read Split into equal parts, or at stated places."""
-    (axis,) = _axes(call, _argument(call, 2, "axis", 0))
-    places = _argument(call, 1, "indices_or_sections")
+    (axis,) = axes_of(call, argument(call, 2, "axis", 0))
+    places = argument(call, 1, "indices_or_sections")
     size = call.sizes[axis - 1]
     if isinstance(places, int):
-        parts = places
-        if not 0 < parts <= size or size % parts:
-            raise InputFileError(f"{call.config.where}: parts that divide {size} were wanted; found {show(parts)}")
-        bounds = [size // parts * index for index in range(parts + 1)]
+        if not 0 < places <= size or size % places:
+            raise InputFileError(f"{call.config.where}: parts that divide {size} were wanted; found {show(places)}")
+        sizes = (size // places,) * places
     else:
         bounds = [0, *_integers(call, "indices_or_sections", places, minimum=0), size]
-    return tuple(_part(call, axis, *pair, index) for index, pair in enumerate(pairwise(bounds)))
+        sizes = tuple(end - begin for begin, end in pairwise(bounds))
+    outputs = [f"{call.name}/{index}" for index in range(len(sizes))]
+    return call.builder.nodes(call.name, ops.Split(axis=axis, sizes=sizes), (call.input,), outputs)
 
 
-def _part(call: LayerCall, axis: int, begin: int, end: int, index: int) -> str:
-    starts = tuple(begin if each == axis else 0 for each in range(len(call.shape)))
-    ends = (None, *(end if each == axis else size for each, size in enumerate(call.sizes, start=1)))
-    return call.node(ops.Slice(begin=starts, end=ends, step=(1,) * len(ends)), call.input, suffix=f"/{index}")
+def read_tile(call: LayerCall) -> str:
+    """Read Tile; repeats of fewer axes are of the last ones."""
+    repeats = _integers(call, "repeats", argument(call, 1, "repeats"), minimum=1)
+    multiples = (1,) * (len(call.shape) - len(repeats)) + repeats
+    if len(multiples) != len(call.shape) or multiples[0] != 1:
+        raise call.refuse("a batch that is not repeated", show(repeats))
+    return call.node(ops.Tile(multiples=multiples), call.input)
+
+
+def read_round(call: LayerCall) -> str:
+    """Read Round to whole numbers."""
+    if argument(call, 1, "decimals", 0) != 0:
+        raise call.refuse("decimals=0", show(argument(call, 1, "decimals")))
+    return call.node(ops.Round(), call.input)
+
+
+def read_normalize(call: LayerCall) -> str:
+    """Read Normalize by the Euclidean norm over the last axis."""
+    if axes_of(call, argument(call, 1, "axis", -1)) != (len(call.shape) - 1,) or argument(call, 2, "order", 2) != 2:
+        raise call.refuse("the last axis and order=2", show(dict(call.config.values)))
+    epsilon = argument(call, 3, "epsilon", EPSILON)
+    if not isinstance(epsilon, float) or not 0 < epsilon < np.inf:
+        raise call.refuse("a positive epsilon", show(epsilon))
+    return call.node(ops.L2Normalize(epsilon=epsilon), call.input)
 
 
 def read_resize(call: LayerCall) -> str:
@@ -260,12 +278,14 @@ def read_resize(call: LayerCall) -> str:
     method = call.config.text("interpolation", "bilinear")
     if method not in METHODS or call.config.values.get("data_format") not in (None, "channels_last"):
         raise call.refuse(f"one of the interpolations {', '.join(METHODS)}, channels last", show(method))
-    return call.node(ops.Resize(size=_integers(call, "size", _argument(call, 1, "size")), method=method), call.input)  # type: ignore[arg-type]
+    return call.node(ops.Resize(size=_integers(call, "size", argument(call, 1, "size")), method=method), call.input)  # type: ignore[arg-type]
 
 
 def read_matmul(call: LayerCall) -> str:
-    """Read Matmul with a constant matrix on the right: a Dense layer without bias."""
-    kernel = _argument(call, 1, "x2")
+    """Read Matmul: with a constant matrix on the right a Dense layer without bias, else a product of two tensors."""
+    kernel = argument(call, 1, "x2")
+    if len(call.inputs) == 2:
+        return call.node(ops.MatMul(), *call.inputs)
     if not isinstance(kernel, np.ndarray) or kernel.ndim != 2:
-        raise call.refuse("a constant matrix on the right", show(kernel))
+        raise call.refuse("two tensors, or a constant matrix on the right", show(kernel))
     return call.node(ops.Dense(), call.input, call.constant("kernel", kernel))

@@ -8,12 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node
 from edgecnn.shapes import Padding, Shape, effective_kernel_size, explicit_padding
 
 from ._keras_read_windows import transposed_padding
+
+REMEDY = "Cut the network with --inputs and --outputs, or choose another format (--to onnx)."
+"""What to do about an operator that Keras has no words for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +74,8 @@ class NodeView:
 
     def refuse(self, wanted: str, found: object) -> UnsupportedError:
         """Return the error for a node that Keras has no layer for."""
-        return UnsupportedError(f"{self.node.name}: {self.node.kind} for Keras: {wanted} was wanted; found {found}")
+        what = f"{self.node.name}: {self.node.kind} for Keras"
+        return UnsupportedError(f"{what}: {wanted} was wanted; found {found}. {REMEDY}")
 
 
 Writer = Callable[[NodeView, Any], tuple[LayerSpec, ...]]
@@ -126,6 +132,8 @@ def named_padding(
 def write_conv_transpose(view: NodeView, op: ops.ConvTranspose) -> tuple[LayerSpec, ...]:
     """Write ConvTranspose as Conv1DTranspose..3D."""
     kernel, rank = view.operand_shape("kernel") or (), len(op.stride)
+    if op.groups > 1:
+        raise view.refuse("groups=1", f"groups={op.groups}")
     found = transposed_names(op, kernel)
     if found is None or (max(op.stride) > 1 and max(op.dilation) > 1):
         raise view.refuse('padding "same" or "valid", stride 1 or dilation 1', op)
@@ -185,6 +193,20 @@ def write_layer_norm(view: NodeView, op: ops.LayerNorm) -> tuple[LayerSpec, ...]
     return (LayerSpec(class_name="LayerNormalization", config={"epsilon": op.epsilon}, variables=variables),)
 
 
+def write_group_norm(view: NodeView, op: ops.GroupNorm) -> tuple[LayerSpec, ...]:
+    """Write GroupNorm."""
+    shape = view.operand_shape("gamma") or ()
+    config = {"groups": op.groups, "epsilon": op.epsilon}
+    return (LayerSpec(class_name="GroupNormalization", config=config, variables={"gamma": shape, "beta": shape}),)
+
+
+def write_l2_normalize(view: NodeView, op: ops.L2Normalize) -> tuple[LayerSpec, ...]:
+    """Write L2Normalize: keras.ops.normalize is x * min(1 / ||x||, 1 / epsilon)."""
+    if op.epsilon < np.finfo(np.float32).tiny:
+        raise view.refuse("an epsilon whose reciprocal is a float32", op.epsilon)
+    return function("normalize", axis=-1, order=2, epsilon=op.epsilon)
+
+
 def write_prelu(view: NodeView, op: ops.PReLU) -> tuple[LayerSpec, ...]:
     """Write PReLU; axes along which the slopes are the same are shared."""
     slope = view.operand_shape("slope") or ()
@@ -208,9 +230,9 @@ def write_pool(class_name: str) -> Writer:
 
 
 def write_reduction(name: str, layer: str = "") -> Writer:
-    """Return the writer of Mean, Sum or Max: a global pooling layer over all spatial axes, else a function."""
+    """Return the writer of a reduction: a global pooling layer over all spatial axes, else a function."""
 
-    def write(view: NodeView, op: ops.Mean | ops.Sum | ops.Max) -> tuple[LayerSpec, ...]:
+    def write(view: NodeView, op: ops.Mean | ops.Sum | ops.Max | ops.Min | ops.Prod) -> tuple[LayerSpec, ...]:
         rank = len(view.shape) - 2
         if 0 in op.axes or not op.axes:
             raise view.refuse("axes behind the batch", op.axes)
@@ -219,6 +241,18 @@ def write_reduction(name: str, layer: str = "") -> Writer:
         return function(name, axis=list(op.axes), keepdims=op.keep_dims)
 
     return write
+
+
+def write_arg_max(view: NodeView, op: ops.ArgMax) -> tuple[LayerSpec, ...]:
+    """Write ArgMax, which gives int32; int64 was lowered before."""
+    if op.axis == 0:
+        raise view.refuse("an axis behind the batch", "axis=0")
+    return function("argmax", axis=op.axis, keepdims=op.keep_dims)
+
+
+def write_cast(view: NodeView, op: ops.Cast) -> tuple[LayerSpec, ...]:
+    """Write Cast."""
+    return function("cast", dtype=op.dtype)
 
 
 def write_clip(view: NodeView, op: ops.Clip) -> tuple[LayerSpec, ...]:
@@ -246,69 +280,14 @@ def write_elementwise(name: str, layer: str = "") -> Writer:
     return write
 
 
-def write_slice(view: NodeView, op: ops.Slice) -> tuple[LayerSpec, ...]:
-    """Write Slice as x[...]."""
-    if (op.begin[0], op.step[0]) != (0, 1) or op.end[0] not in (None, view.shape[0]):
-        raise view.refuse("a whole batch", f"[{op.begin[0]}:{op.end[0]}:{op.step[0]}]")
-    boxes = (slice(*box) for box in zip(op.begin[1:], op.end[1:], op.step[1:], strict=True))
-    return function("getitem", key=(slice(None), *boxes))
-
-
-def write_resize(view: NodeView, op: ops.Resize) -> tuple[LayerSpec, ...]:
-    """Write Resize as UpSampling1D..3D or keras.ops.image.resize; other coordinates were lowered before."""
-    if op.coordinates == "asymmetric":
-        factors = tuple(new // old for new, old in zip(op.size, view.sizes, strict=False))
-        return (
-            LayerSpec(
-                class_name=f"UpSampling{len(op.size)}D", config={"size": factors if len(factors) > 1 else factors[0]}
-            ),
-        )
-    return function("image.resize", size=op.size, interpolation=op.method)
-
-
-def write_concat(view: NodeView, op: ops.Concat) -> tuple[LayerSpec, ...]:
-    """Write Concat."""
-    if op.axis == 0:
-        raise view.refuse("an axis behind the batch", "axis=0")
-    return (LayerSpec(class_name="Concatenate", config={"axis": op.axis}),)
-
-
-def write_pad(view: NodeView, op: ops.Pad) -> tuple[LayerSpec, ...]:
-    """Write a Pad with zeros in space as ZeroPadding1D..3D, another one as a function."""
-    spatial = op.padding[1:-1]
-    if any(op.padding[0]):
-        raise view.refuse("no padding of the batch", op.padding)
-    if op.value != 0 or any(op.padding[-1]) or not 1 <= len(spatial) <= 3:
-        return function("pad", pad_width=[list(pair) for pair in op.padding], constant_values=op.value)
-    amount = spatial[0] if len(spatial) == 1 else spatial
-    return (LayerSpec(class_name=f"ZeroPadding{len(spatial)}D", config={"padding": amount}),)
-
-
-def write_reshape(view: NodeView, op: ops.Reshape) -> tuple[LayerSpec, ...]:
-    """Write Reshape, as Flatten where it is one."""
-    source = view.shape
-    if op.shape[0] not in (None, source[0]):
-        raise view.refuse("a first axis that stays the batch", f"{source} to {op.shape}")
-    if len(op.shape) == 2 and len(source) > 2:
-        return (LayerSpec(class_name="Flatten"),)
-    return (LayerSpec(class_name="Reshape", config={"target_shape": op.shape[1:]}),)
-
-
-def write_transpose(view: NodeView, op: ops.Transpose) -> tuple[LayerSpec, ...]:
-    """Write Transpose as Permute."""
-    if op.permutation[0] != 0:
-        raise view.refuse("a permutation that leaves the batch first", op.permutation)
-    return (LayerSpec(class_name="Permute", config={"dims": op.permutation[1:]}),)
-
-
-def write_dropout(view: NodeView, op: ops.Dropout) -> tuple[LayerSpec, ...]:
-    """Write Dropout."""
-    return (LayerSpec(class_name="Dropout", config={"rate": op.rate}),)
-
-
 def write_as(class_name: str, config: Mapping[str, object] | None = None) -> Writer:
     """Return the writer of an operator that is one layer with fixed arguments."""
     return lambda view, op: (LayerSpec(class_name=class_name, config=config or {}),)
+
+
+def write_with(class_name: str, config: Callable[[Any], Mapping[str, object]]) -> Writer:
+    """Return the writer of an operator that is one layer with arguments of its own."""
+    return lambda view, op: (LayerSpec(class_name=class_name, config=config(op)),)
 
 
 def write_activation(name: str) -> Writer:
@@ -319,13 +298,3 @@ def write_activation(name: str) -> Writer:
 def write_function(name: str) -> Writer:
     """Return the writer of an operator that is a function of keras.ops without parameters."""
     return lambda view, op: function(name)
-
-
-def write_leaky_relu(view: NodeView, op: ops.LeakyReLU) -> tuple[LayerSpec, ...]:
-    """Write LeakyReLU."""
-    return (LayerSpec(class_name="LeakyReLU", config={"negative_slope": op.slope}),)
-
-
-def write_elu(view: NodeView, op: ops.ELU) -> tuple[LayerSpec, ...]:
-    """Write ELU."""
-    return (LayerSpec(class_name="ELU", config={"alpha": op.alpha}),)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgecnn import __version__, ops
 from edgecnn.contract import CONTRACT_KEY
 from edgecnn.extras import require
-from edgecnn.graph import Array, Graph, Node, Port, external_shape
+from edgecnn.graph import Array, Graph, Node, Port
 from edgecnn.shapes import Shape
 
 from ._channels_first import ChannelsFirstEmitter
@@ -17,7 +17,10 @@ from ._channels_first import ChannelsFirstEmitter
 IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9}
 """Opset -> the IR version that came with it. Source: onnx/onnx, docs/Versioning.md."""
 
-AXES_ARE_AN_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18}
+AXES_ARE_AN_INPUT = {
+    "ReduceSum": 13,
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2"), 18),
+}
 """Reduction -> the opset from which its axes are an input, not an attribute. Source: onnx/onnx, docs/Changelog.md."""
 
 BATCH = "batch"
@@ -34,7 +37,7 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
         self._from_array = require("onnx.numpy_helper", purpose="writing .onnx files").from_array
         self.nodes: list[Any] = []
         self._initializers: dict[str, Array] = {}
-        self._constants: dict[tuple[str, str, Shape, bytes], str] = {}
+        self._constants: dict[tuple[str, np.dtype[Any], Shape, bytes], str] = {}
         self._taken = {port.name for port in (*graph.inputs, *graph.outputs)}
         self._shown: set[str] = set()
         self._node_names: set[str] = set()
@@ -42,15 +45,21 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
             self.bind(port.tensor, port.name)
 
     def node(self, kind: str, inputs: Sequence[str | None], name: str, output: str, **attributes: Any) -> str:
-        """Add a NodeProto, under a name that no other has, and return its output."""
+        """Add a NodeProto of one output, and return that."""
+        self.add(kind, inputs, name, [output], **attributes)
+        return output
+
+    def add(
+        self, kind: str, inputs: Sequence[str | None], name: str, outputs: Sequence[str], **attributes: Any
+    ) -> None:
+        """Add a NodeProto, under a name that no other has."""
         while name in self._node_names:
             name += "_"
         self._node_names.add(name)
         names = [value or "" for value in inputs]
         while names and not names[-1]:
             names.pop()
-        self.nodes.append(self._helper.make_node(kind, names, [output], name=name, **attributes))
-        return output
+        self.nodes.append(self._helper.make_node(kind, names, outputs, name=name, **attributes))
 
     def layer(self, node: Node, kind: str, inputs: Sequence[str | None], **attributes: Any) -> str:
         """Add a node's operator and, behind it, its fused activation; return the value of the Graph's tensor."""
@@ -58,11 +67,20 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
         if activation is None:
             return self.node(kind, inputs, node.name, output, **attributes)
         inner = self.node(kind, inputs, node.name, self.free(f"{node.name}/linear"), **attributes)
-        return self.activation(activation, inner, self.free(f"{node.name}/{type(activation).__name__.lower()}"), output)
+        name = self.free(f"{node.name}/{type(activation).__name__.lower()}")
+        return self.activation(activation, Place(inner, name, output, self.dtype(node)))
 
-    def activation(self, op: ops.Op, source: str, name: str, output: str) -> str:
+    def activation(self, op: ops.Op, place: "Place") -> str:
         """Add an elementwise activation."""
-        return ACTIVATIONS[type(op)](self, op, source, name, output)
+        return ACTIVATIONS[type(op)](self, op, place)
+
+    def dtype(self, node: Node) -> str:
+        """Return the element type of a node's output."""
+        return self.graph.tensors[node.output].dtype
+
+    def tensor_type(self, dtype: str) -> int:
+        """Return ONNX' number of an element type."""
+        return int(self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def step(self, node: Node, kind: str, inputs: Sequence[str | None], label: str, **attributes: Any) -> str:
         """Add one of several operators that a node becomes, and return its inner value."""
@@ -78,8 +96,7 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
     def value_name(self, tensor: str) -> str:
         """Return the name of a value that is about to hold a tensor: the output port's that shows it, else its own."""
         for port in self.graph.outputs:
-            is_shown_as_stored = port.tensor == tensor and self.port_is_first(port) == (tensor in self.first)
-            if is_shown_as_stored and port.name not in self._shown:
+            if port.tensor == tensor and port.name not in self._shown:
                 self._shown.add(port.name)
                 return port.name
         return self.free(tensor)
@@ -92,21 +109,15 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
         return name
 
     def emit_constant(self, name: str, data: Array, dtype: str) -> str:
-        """Add an initializer (once), and a Cast where it is stored narrower than it computes."""
-        key = (name, dtype, data.shape, sha256(data.data).digest())
+        """Add an initializer (equal ones once), and a Cast where it is stored narrower than it computes."""
+        key = (dtype, data.dtype, data.shape, sha256(data.data).digest())
         if key not in self._constants:
             stored = self._constants[key] = self.free(name)
             self._initializers[stored] = data
             if str(data.dtype) != dtype:
-                to = self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
                 wide = self.free(f"{stored}/{dtype}")
-                self._constants[key] = self.node("Cast", [stored], wide, wide, to=to)
+                self._constants[key] = self.node("Cast", [stored], wide, wide, to=self.tensor_type(dtype))
         return self._constants[key]
-
-    def emit_transpose(self, source: str, permutation: Sequence[int], tensor: str, name: str) -> str:
-        """Add a Transpose."""
-        output = self.value_name(tensor) if name == tensor else self.free(name)
-        return self.node("Transpose", [source], name, output, perm=permutation)
 
     def integers(self, name: str, values: Sequence[int]) -> str:
         """Add an int64 initializer."""
@@ -132,39 +143,59 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
 
     def _show(self, port: Port) -> None:
         """Make sure that a value with the port's own name exists."""
-        value = self.get(port.tensor, first=self.port_is_first(port))
+        value = self.value(port.tensor)
         if value != port.name:
             self.node("Identity", [value], port.name, port.name)
 
     def _port(self, port: Port) -> Any:
         tensor = self.graph.tensors[port.tensor]
-        shape = external_shape(tensor.shape, "NCHW" if self.port_is_first(port) else None)
-        kind = self._helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-        return self._helper.make_tensor_value_info(port.name, kind, [BATCH if n is None else n for n in shape])
+        kind = self.tensor_type(tensor.dtype)
+        return self._helper.make_tensor_value_info(port.name, kind, [BATCH if n is None else n for n in tensor.shape])
 
-    def scalar(self, value: float) -> str:
-        """Add a float32 scalar."""
-        return self.emit_constant(f"scalar_{value:g}", np.asarray(value, np.float32), "float32")
+    def scalar(self, value: float, dtype: str) -> str:
+        """Add a scalar."""
+        return self.emit_constant(f"scalar_{value:g}", np.asarray(value, dtype), dtype)
 
 
-Activate = Callable[[OnnxEmitter, Any, str, str, str], str]
-"""(emitter, activation, value that it reads, name of its node, name of its output) -> that output."""
+class Place(NamedTuple):
+    """Where an activation stands.
+
+    Attributes:
+        source: The value that it reads.
+        name: Of its node.
+        output: Name of the value that it gives.
+        dtype: Element type of both.
+    """
+
+    source: str
+    name: str
+    output: str
+    dtype: str
+
+
+Activate = Callable[[OnnxEmitter, Any, Place], str]
+"""(emitter, activation, its place) -> its output."""
 
 
 def _single(kind: str, attributes: Callable[[Any], Mapping[str, object]] = lambda op: {}) -> Activate:
     """Return how an activation is written that is one operator of ONNX."""
-    return lambda e, op, source, name, output: e.node(kind, [source], name, output, **attributes(op))
+    return lambda e, op, at: e.node(kind, [at.source], at.name, at.output, **attributes(op))
 
 
 def _clip(limits: Callable[[Any], tuple[float, float]]) -> Activate:
-    return lambda e, op, source, name, output: e.node(
-        "Clip", [source, *(e.scalar(limit) for limit in limits(op))], name, output
+    return lambda e, op, at: e.node(
+        "Clip", [at.source, *(e.scalar(limit, at.dtype) for limit in limits(op))], at.name, at.output
     )
 
 
-def _swish(e: OnnxEmitter, op: ops.Op, source: str, name: str, output: str) -> str:
-    gate = e.free(f"{name}/gate")
-    return e.node("Mul", [source, e.node("Sigmoid", [source], gate, gate)], name, output)
+def _swish(e: OnnxEmitter, op: ops.Op, at: Place) -> str:
+    gate = e.free(f"{at.name}/gate")
+    return e.node("Mul", [at.source, e.node("Sigmoid", [at.source], gate, gate)], at.name, at.output)
+
+
+def _rsqrt(e: OnnxEmitter, op: ops.Op, at: Place) -> str:
+    root = e.free(f"{at.name}/root")
+    return e.node("Reciprocal", [e.node("Sqrt", [at.source], root, root)], at.name, at.output)
 
 
 ACTIVATIONS: dict[type[ops.Op], Activate] = {
@@ -183,5 +214,14 @@ ACTIVATIONS: dict[type[ops.Op], Activate] = {
     ops.Sqrt: _single("Sqrt"),
     ops.Exp: _single("Exp"),
     ops.Log: _single("Log"),
+    ops.Rsqrt: _rsqrt,
+    ops.Abs: _single("Abs"),
+    ops.Neg: _single("Neg"),
+    ops.Floor: _single("Floor"),
+    ops.Ceil: _single("Ceil"),
+    ops.Round: _single("Round"),
+    ops.Sin: _single("Sin"),
+    ops.Cos: _single("Cos"),
+    ops.Erf: _single("Erf"),
 }
 """Activation -> how it is written, alone or behind the operator that carries it."""

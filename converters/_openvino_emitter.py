@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.contract import CONTRACT_KEY
-from edgecnn.graph import Array, Graph, Node, Port, external_shape
+from edgecnn.graph import Array, Graph, Node, Port
 from edgecnn.shapes import Shape
 
 from ._channels_first import ChannelsFirstEmitter
@@ -34,15 +34,15 @@ class Spelled:
 
 
 class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
-    """Collects layers and constants; every layer has one output."""
+    """Collects layers and constants."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.layers: list[Layer] = []
         self.weights = Weights()
         self._constants: dict[tuple[str, str, int, tuple[int, ...]], Value] = {}
-        self._ports: dict[int, str] = {}
-        self._tensors: dict[int, str] = {}
+        self._ports: dict[Value, str] = {}
+        self._tensors: dict[Value, str] = {}
         self._names = {node.name for node in self.graph.nodes} | {port.name for port in graph.inputs}
         for port in graph.inputs:
             self.bind(port.tensor, self._parameter(port))
@@ -58,20 +58,35 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
         is_decompression: bool = False,
         **data: Any,
     ) -> Value:
-        """Add a layer and return its output, whose element type and stored shape are `like`."""
-        output = Value(len(self.layers), len(inputs), *like)
+        """Add a layer of one output and return that; its element type and stored shape are `like`."""
+        (output,) = self.add_of(kind, name, inputs, [like], layout=layout, is_decompression=is_decompression, **data)
+        return output
+
+    def add_of(
+        self,
+        kind: str,
+        name: str,
+        inputs: Sequence[Value],
+        likes: Sequence[tuple[str, Shape]],
+        *,
+        layout: str = "",
+        is_decompression: bool = False,
+        **data: Any,
+    ) -> list[Value]:
+        """Add a layer and return its outputs, whose element types and stored shapes are `likes`."""
+        outputs = [Value(len(self.layers), port, *like) for port, like in enumerate(likes, start=len(inputs))]
         self.layers.append(
             Layer(
                 kind=kind,
                 name=name,
                 data={key: attribute(value) for key, value in data.items()},
                 inputs=tuple(inputs),
-                output=output,
+                outputs=tuple(outputs),
                 layout=layout,
                 is_decompression=is_decompression,
             )
         )
-        return output
+        return outputs
 
     def layer(self, node: Node, kind: str, inputs: Sequence[Value], bias: Value | None = None, **data: Any) -> Value:
         """Add a node's layer and, behind it, its bias and its fused activation."""
@@ -98,9 +113,9 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
         return self.emit_constant(name, np.asarray(value, np.float32), "float32")
 
     def stored(self, tensor: str) -> tuple[str, Shape]:
-        """Return the element type of a Graph tensor and its shape in the order that it is stored in."""
+        """Return the element type of a held tensor and its shape."""
         known = self.graph.tensors[tensor]
-        return element(known.name, known.dtype), external_shape(known.shape, "NCHW" if tensor in self.first else None)
+        return element(known.name, known.dtype), known.shape
 
     def free(self, name: str) -> str:
         """Return a layer name that nothing has yet."""
@@ -112,7 +127,7 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
     def bind(self, tensor: str, handle: Value) -> None:
         """Remember which tensor a layer's output is."""
         super().bind(tensor, handle)
-        self._tensors.setdefault(handle.layer, tensor)
+        self._tensors.setdefault(handle, tensor)
 
     def emit_constant(self, name: str, data: Array, dtype: str) -> Value:
         """Add a Const, and a Convert where it is stored narrower than it computes."""
@@ -124,22 +139,20 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
             self._constants[key] = value if str(data.dtype) == dtype else self._widened(name, value, dtype)
         return self._constants[key]
 
-    def emit_transpose(self, source: Value, permutation: Sequence[int], tensor: str, name: str) -> Value:
-        """Add a Transpose."""
-        label = name if tensor == name else self.free(name)
-        like = (source.element, tuple(source.dims[axis] for axis in permutation))
-        return self.add("Transpose", label, [source, self.integers(f"{label}/order", permutation)], like)
-
     def integers(self, name: str, values: Sequence[int]) -> Value:
         """Add an int64 Const."""
         return self.emit_constant(name, np.asarray(values, np.int64), "int64")
+
+    def integer(self, name: str, value: int) -> Value:
+        """Add an int64 Const of rank 0."""
+        return self.emit_constant(name, np.asarray(value, np.int64), "int64")
 
     def model(self, contract: str | None) -> str:
         """Return the XML, after adding the outputs."""
         for port in self.graph.outputs:
             self._show(port)
         taken = set(self._ports.values())
-        inner = {layer: name for layer, name in self._tensors.items() if name not in taken}
+        inner = {value: name for value, name in self._tensors.items() if name not in taken}
         info = {} if contract is None else {CONTRACT_KEY: contract}
         return document(self.graph.name, self.layers, {**inner, **self._ports}, info)
 
@@ -148,7 +161,7 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
         axes = SPATIAL_AXES.get(len(dims))
         layout = "" if axes is None else f"[N,C,{axes}]" if self.port_is_first(port) else f"[N,{axes},C]"
         value = self.add("Parameter", port.name, [], (kind, dims), layout=layout, shape=dims, element_type=kind)
-        self._ports[value.layer] = port.name
+        self._ports[value] = port.name
         return value
 
     def _widened(self, name: str, source: Value, dtype: str) -> Value:
@@ -158,10 +171,10 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
 
     def _show(self, port: Port) -> None:
         """Add a Result behind a value that has the port's name, and no other port's."""
-        value = self.get(port.tensor, first=self.port_is_first(port))
-        if value.layer in self._ports:
+        value = self.value(port.tensor)
+        if value in self._ports:
             value = self.add("Convert", self.free(port.name), [value], value[2:], destination_type=value.element)
-        self._ports[value.layer] = port.name
+        self._ports[value] = port.name
         self.layers.append(Layer(kind="Result", name=self.free(f"{port.name}/result"), inputs=(value,)))
 
 
@@ -192,5 +205,14 @@ ACTIVATIONS: dict[type[ops.Op], Callable[[Any], Spelled]] = {
     ops.Sqrt: _plain("Sqrt"),
     ops.Exp: _plain("Exp"),
     ops.Log: _plain("Log"),
+    ops.Rsqrt: lambda op: Spelled(kind="Power", data={"auto_broadcast": "numpy"}, scalars={"exponent": -0.5}),
+    ops.Abs: _plain("Abs"),
+    ops.Neg: _plain("Negative"),
+    ops.Floor: _plain("Floor"),
+    ops.Ceil: _plain("Ceiling"),
+    ops.Round: lambda op: Spelled(kind="Round", data={"mode": "half_to_even"}),
+    ops.Sin: _plain("Sin"),
+    ops.Cos: _plain("Cos"),
+    ops.Erf: _plain("Erf"),
 }
 """Activation -> how it is written, alone or behind the layer that carries it."""

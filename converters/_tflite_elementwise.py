@@ -62,10 +62,11 @@ class _Steps:
         self.x = e.value(node.inputs[0])
 
     def step(self, label: str, spec: Spec, *inputs: int) -> int:
-        return self.e.step(f"{self.node.name}/{label}", self.e.shape(self.node.output), spec, inputs)
+        tensor = self.e.graph.tensors[self.node.output]
+        return self.e.step(f"{self.node.name}/{label}", tensor.shape, spec, inputs, tensor.dtype)
 
     def scalar(self, label: str, value: float) -> int:
-        return self.e.scalar(f"{self.node.name}/{label}", value)
+        return self.e.scalar(f"{self.node.name}/{label}", value, self.e.dtype(self.x))
 
     def last(self, spec: Spec, *inputs: int) -> None:
         self.e.operator(spec, inputs, [self.e.value(self.node.output)])
@@ -141,4 +142,12 @@ ROWS: dict[type[ops.Op], Row] = {
     ops.Sqrt: _plain("SQRT"),
     ops.Exp: _plain("EXP", "Exp"),
     ops.Log: _plain("LOG"),
+    ops.Rsqrt: _plain("RSQRT"),
+    ops.Abs: _plain("ABS", "Abs"),
+    ops.Neg: _plain("NEG", "Neg"),
+    ops.Floor: _plain("FLOOR"),
+    ops.Ceil: _plain("CEIL"),
+    ops.Round: _plain("ROUND"),
+    ops.Sin: _plain("SIN"),
+    ops.Cos: _plain("COS", "Cos"),
 }

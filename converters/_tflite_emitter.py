@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
-from edgecnn.graph import Array, Graph, Node, Port, external_shape
+from edgecnn.graph import Array, Graph, Node
 from edgecnn.shapes import Padding, Shape
 
 from ._flatbuffer import AlignedBuffer, pack, schema
@@ -30,12 +30,29 @@ class Spec:
         options: Its option table's name, without "Options"; empty for none.
         fields: What the option table holds.
         version: The lowest that fits.
+        custom: The options of a custom operator, serialised; `kind` is its name.
     """
 
     kind: str
     options: str = ""
     fields: Mapping[str, object] = field(default_factory=dict)
     version: int = 1
+    custom: bytes = b""
+
+
+TYPED_VERSIONS = {
+    ("ABS", "int32"): 5,
+    ("ADD", "int64"): 4,
+    ("ARG_MAX", "bool"): 3,
+    ("GATHER", "bool"): 3,
+    ("MUL", "int64"): 5,
+    ("PAD", "bool"): 5,
+    ("SPLIT", "int32"): 3,
+    ("STRIDED_SLICE", "bool"): 3,
+    ("SUB", "int64"): 4,
+    ("TRANSPOSE", "bool"): 3,
+}
+"""(operator, type of its data) -> the lowest version that takes it. Source: LiteRT, op_version.cc."""
 
 
 class TfliteEmitter:
@@ -46,11 +63,11 @@ class TfliteEmitter:
         self.s = schema()
         self.counts: Counter[str] = Counter()
         self._tensors: list[Any] = []
+        self._kinds: list[tuple[str, Shape]] = []
         self._buffers: list[AlignedBuffer] = [AlignedBuffer(b"")]
         self._operators: list[Any] = []
         self._codes: dict[tuple[str, int], int] = {}
         self._index: dict[str, int] = {}
-        self._ports: dict[str, int] = {}
         self._producers = {name: node for node in graph.nodes for name in node.outputs}
 
     def tensor(self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None) -> int:
@@ -63,27 +80,47 @@ class TfliteEmitter:
         self._tensors.append(
             self.s.TensorT(
                 shape=[size or 1 for size in shape],
-                type=getattr(self.s.TensorType, dtype.upper()),
+                type=self.type_number(dtype),
                 buffer=buffer,
                 name=name,
                 shapeSignature=signature,
             )
         )
-        return len(self._tensors) - 1
+        self._kinds.append((dtype, shape))
+        return len(self._kinds) - 1
+
+    def type_number(self, dtype: str) -> int:
+        """Return the schema's number for an element type."""
+        return int(getattr(self.s.TensorType, dtype.upper()))
+
+    def dtype(self, tensor: int) -> str:
+        """Return the type of a tensor that was added before."""
+        return self._kinds[tensor][0]
+
+    def sizes(self, tensor: int) -> Shape:
+        """Return the shape of a tensor that was added before."""
+        return self._kinds[tensor][1]
+
+    def label(self, tensor: int) -> str:
+        """Return the name of a tensor that was added before."""
+        return str(self._tensors[tensor].name)
 
     def operator(self, spec: Spec, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Add an operator."""
         self.counts[spec.kind] += 1
-        code = self._codes.setdefault((spec.kind, spec.version), len(self._codes))
+        version = max([spec.version, *(TYPED_VERSIONS.get((spec.kind, self.dtype(each)), 1) for each in inputs)])
+        code = self._codes.setdefault((spec.kind, version), len(self._codes))
         operator = self.s.OperatorT(opcodeIndex=code, inputs=list(inputs), outputs=list(outputs))
+        if spec.custom:
+            operator.customOptions = list(spec.custom)
         if spec.options:
             operator.builtinOptionsType = getattr(self.s.BuiltinOptions, f"{spec.options}Options")
             operator.builtinOptions = getattr(self.s, f"{spec.options}OptionsT")(**spec.fields)
         self._operators.append(operator)
 
-    def step(self, name: str, shape: Shape, spec: Spec, inputs: Sequence[int]) -> int:
+    def step(self, name: str, shape: Shape, spec: Spec, inputs: Sequence[int], dtype: str = "float32") -> int:
         """Add one of several operators that a node becomes, and return its inner tensor."""
-        output = self.tensor(name, shape)
+        output = self.tensor(name, shape, dtype)
         self.operator(spec, inputs, [output])
         return output
 
@@ -91,7 +128,8 @@ class TfliteEmitter:
         """Add a node's operator, which carries no activation, and behind it the activation that the node has."""
         activation = getattr(node.op, "activation", None)
         if activation is not None:
-            inputs = [self.step(f"{node.name}/linear", self.shape(node.output), spec, inputs)]
+            dtype = self.graph.tensors[node.output].dtype
+            inputs = [self.step(f"{node.name}/linear", self.shape(node.output), spec, inputs, dtype)]
             spec = Spec(kind=self._fused_name(node))
         self.operator(spec, inputs, [self.value(node.output)])
 
@@ -114,12 +152,12 @@ class TfliteEmitter:
         self.operator(Spec(kind="DEQUANTIZE", options="Dequantize", version=3), [stored], [wide])
         return wide
 
-    def arranged(self, node: Node, operand: str, arrange: Callable[[Array], Array]) -> int:
-        """Return a kernel in the format's own arrangement."""
+    def arranged(self, node: Node, operand: str, arrange: Callable[[Array], Array], label: str = "") -> int:
+        """Return a constant operand in the format's own arrangement, its name followed by a label."""
         tensor = self.graph.constant(node, operand)
         if tensor is None or tensor.data is None:
             raise UnsupportedError(f"{node.name}: tflite wants a constant {operand}; got a computed one")
-        return self.constant(tensor.name, arrange(tensor.data), tensor.dtype)
+        return self.constant(f"{tensor.name}{label}", arrange(tensor.data), tensor.dtype)
 
     def bias(self, node: Node, channels: int) -> int:
         """Return the bias, zeros where there is none: operators without one need newer runtimes."""
@@ -132,9 +170,9 @@ class TfliteEmitter:
         """Add an int32 constant."""
         return self.constant(name, np.asarray(values, np.int32), "int32")
 
-    def scalar(self, name: str, value: float) -> int:
-        """Add a float32 scalar."""
-        return self.constant(name, np.asarray(value, np.float32), "float32")
+    def scalar(self, name: str, value: float, dtype: str = "float32") -> int:
+        """Add a scalar."""
+        return self.constant(name, np.asarray(value, dtype), dtype)
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a Graph tensor."""
@@ -143,7 +181,7 @@ class TfliteEmitter:
     def reshaped(self, source: int, name: str, shape: Shape, into: int | None = None) -> int:
         """Add a RESHAPE and return its output."""
         sizes = [-1 if size is None else size for size in shape]
-        output = self.tensor(name, shape) if into is None else into
+        output = self.tensor(name, shape, self.dtype(source)) if into is None else into
         spec = Spec(kind="RESHAPE", options="Reshape", fields={"newShape": sizes})
         self.operator(spec, [source, self.integers(f"{name}/shape", sizes)], [output])
         return output
@@ -151,7 +189,7 @@ class TfliteEmitter:
     def padded(self, source: int, name: str, shape: Shape, padding: Padding, value: float = 0.0) -> int:
         """Add a PAD (or PADV2) over all axes of a tensor of this shape and return its output."""
         output = tuple(n if n is None else n + sum(p) for n, p in zip(shape, padding, strict=True))
-        return self.step(f"{name}/padded", output, *self.padding(source, name, padding, value))
+        return self.step(f"{name}/padded", output, *self.padding(source, name, padding, value), self.dtype(source))
 
     def padding(self, source: int, name: str, padding: Padding, value: float) -> tuple[Spec, list[int]]:
         """Return the operator that pads with a value, and its inputs."""
@@ -159,7 +197,8 @@ class TfliteEmitter:
         version = 4 if len(padding) > 4 else 1
         if value == 0:
             return Spec(kind="PAD", options="Pad", version=version), inputs
-        return Spec(kind="PADV2", options="PadV2", version=version), [*inputs, self.scalar(f"{name}/value", value)]
+        inputs.append(self.scalar(f"{name}/value", value, self.dtype(source)))
+        return Spec(kind="PADV2", options="PadV2", version=version), inputs
 
     def fused(self, node: Node) -> int:
         """Return the schema's number for the activation inside an operator."""
@@ -169,26 +208,17 @@ class TfliteEmitter:
         """Return the node that gives a tensor, or None for inputs and constants."""
         return self._producers.get(tensor)
 
-    def open_port(self, port: Port) -> None:
-        """Add an input; an NCHW one is turned behind it."""
-        if port.layout != "NCHW":
-            self._ports[port.name] = self.value(port.tensor)
-            return
-        tensor = self.graph.tensors[port.tensor]
-        self._ports[port.name] = self.tensor(f"{port.name}/nchw", external_shape(tensor.shape, "NCHW"), tensor.dtype)
-        rank = len(tensor.shape)
-        self.transpose(self._ports[port.name], (0, *range(2, rank), 1), self.value(port.tensor), port.tensor)
-
     def transpose(self, source: int, permutation: Sequence[int], output: int, name: str) -> None:
-        """Add a TRANSPOSE."""
+        """Add a TRANSPOSE; op_version.cc gives five axes version 4, six 6."""
         order = self.integers(f"{name}/permutation", permutation)
-        spec = Spec(kind="TRANSPOSE", options="Transpose", version=4 if len(permutation) > 4 else 1)
+        version = 6 if len(permutation) > 5 else 4 if len(permutation) > 4 else 1
+        spec = Spec(kind="TRANSPOSE", options="Transpose", version=version)
         self.operator(spec, [source, order], [output])
 
     def file(self, metadata: Mapping[str, bytes]) -> memoryview:
         """Return the finished file with its named metadata."""
-        outputs = [self._output(port) for port in self.graph.outputs]
-        inputs = [self._ports[port.name] for port in self.graph.inputs]
+        outputs = [self.value(port.tensor) for port in self.graph.outputs]
+        inputs = [self.value(port.tensor) for port in self.graph.inputs]
         signature = self.s.SignatureDefT(
             inputs=[self._named(port.name, index) for port, index in zip(self.graph.inputs, inputs, strict=True)],
             outputs=[self._named(port.name, index) for port, index in zip(self.graph.outputs, outputs, strict=True)],
@@ -211,21 +241,16 @@ class TfliteEmitter:
             self._buffers.append(AlignedBuffer(content))
         return pack(model, sum(len(buffer.content) for buffer in self._buffers))
 
-    def _output(self, port: Port) -> int:
-        index = self.value(port.tensor)
-        if port.layout != "NCHW":
-            return index
-        shape = self.shape(port.tensor)
-        turned = self.tensor(f"{port.name}/nchw", external_shape(shape, "NCHW"))
-        self.transpose(index, (0, len(shape) - 1, *range(1, len(shape) - 1)), turned, port.name)
-        return turned
-
     def _named(self, name: str, index: int) -> Any:
         return self.s.TensorMapT(name=name, tensorIndex=index)
 
     def _code(self, kind: str, version: int) -> Any:
-        code = getattr(self.s.BuiltinOperator, kind)
-        return self.s.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+        custom = self.s.BuiltinOperator.CUSTOM
+        code = getattr(self.s.BuiltinOperator, kind, custom)
+        name = kind if code == custom else None
+        return self.s.OperatorCodeT(
+            deprecatedBuiltinCode=min(code, 127), builtinCode=code, customCode=name, version=version
+        )
 
     def _fused_name(self, node: Node) -> str:
         activation = getattr(node.op, "activation", None)

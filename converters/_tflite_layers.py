@@ -1,4 +1,4 @@
-"""Rows of TFLite's dense layers, normalisation and reductions."""
+"""Rows of TFLite's dense layers, matrix products and reductions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,40 +27,19 @@ def _reduction(kind: str) -> Callable[[TfliteEmitter, Node], None]:
     return emit
 
 
-def _layer_norm(e: TfliteEmitter, node: Node) -> None:
-    """TFLite has no operator for it: its definition, with the reciprocal square root."""
-    op: Any = node.op
-    shape, (x, gamma, beta) = e.shape(node.output), map(e.value, node.inputs)
-    narrow, axes = (*shape[:-1], 1), e.integers(f"{node.name}/axes", [len(shape) - 1])
-    mean_of = Spec(kind="MEAN", options="Reducer", fields={"keepDims": True})
-    add, mul = Spec(kind="ADD", options="Add"), Spec(kind="MUL", options="Mul")
-
-    mean = e.step(f"{node.name}/mean", narrow, mean_of, [x, axes])
-    squared = Spec(kind="SQUARED_DIFFERENCE", options="SquaredDifference")
-    variance = e.step(f"{node.name}/squares", shape, squared, [x, mean])
-    variance = e.step(f"{node.name}/variance", narrow, mean_of, [variance, axes])
-    raised = e.step(f"{node.name}/raised", narrow, add, [variance, e.scalar(f"{node.name}/epsilon", op.epsilon)])
-    factor = e.step(f"{node.name}/factor", narrow, Spec(kind="RSQRT"), [raised])
-    centred = e.step(f"{node.name}/centred", shape, Spec(kind="SUB", options="Sub"), [x, mean])
-    normal = e.step(f"{node.name}/normal", shape, mul, [centred, factor])
-    scaled = e.step(f"{node.name}/scaled", shape, mul, [normal, gamma])
-    e.operator(add, [scaled, beta], [e.value(node.output)])
-
-
-def _lrn(e: TfliteEmitter, node: Node) -> None:
-    op: Any = node.op
-    if len(e.shape(node.output)) != 4:
-        raise UnsupportedError(f"{node.name}: tflite normalises images (N, height, width, C) locally; got another rank")
-    fields = {"radius": op.size // 2, "bias": op.bias, "alpha": op.alpha, "beta": op.beta}
-    spec = Spec(kind="LOCAL_RESPONSE_NORMALIZATION", options="LocalResponseNormalization", fields=fields)
-    e.operator(spec, [e.value(node.inputs[0])], [e.value(node.output)])
+def _matmul(e: TfliteEmitter, node: Node) -> None:
+    if max(map(len, e.graph.shapes(node.inputs))) > 5:
+        raise UnsupportedError(f"{node.name}: tflite multiplies matrices of at most 5 axes. Choose --to onnx.")
+    spec = Spec(kind="BATCH_MATMUL", options="BatchMatMul")
+    e.operator(spec, [e.value(name) for name in node.inputs], [e.value(node.output)])
 
 
 ROWS: dict[type[ops.Op], Callable[[TfliteEmitter, Node], None]] = {
     ops.Dense: _dense,
-    ops.LayerNorm: _layer_norm,
-    ops.LRN: _lrn,
+    ops.MatMul: _matmul,
     ops.Mean: _reduction("MEAN"),
     ops.Sum: _reduction("SUM"),
     ops.Max: _reduction("REDUCE_MAX"),
+    ops.Min: _reduction("REDUCE_MIN"),
+    ops.Prod: _reduction("REDUCE_PROD"),
 }

@@ -20,10 +20,32 @@ def conv(e: TfliteEmitter, node: Node) -> None:
     if len(op.stride) == 3:
         _conv_3d(e, node, op)
         return
-    kernel, channels = e.shape(node.inputs[1]), e.shape(node.inputs[0])[-1]
-    flat = _as_2d(op, kernel)
+    flat = _as_2d(op, e.shape(node.inputs[1]))
     source, padding = _window_input(e, node, flat)
+    convolve(e, node, flat, source, padding)
+
+
+def convolve(
+    e: TfliteEmitter,
+    node: Node,
+    flat: "Flat",
+    source: int,
+    padding: int,
+    turn: Callable[[Array], Array] = lambda kernel: kernel,
+) -> None:
+    """Emit the 2-D convolution of a node, depthwise where it is that.
+
+    Args:
+        e: The emitter.
+        node: A Conv, or a ConvTranspose whose input was spread.
+        flat: The window, over two dimensions.
+        source: The image, padded.
+        padding: TFLite's number for SAME or VALID.
+        turn: Turns the kernel (spatial..., in_channels / groups, out_channels).
+    """
+    op: Any = node.op
     kernel_size, stride, dilation, _ = flat
+    channels, out_channels = e.shape(node.inputs[0])[-1], known(e.shape(node.inputs[1])[-1])
     fields: dict[str, object] = {
         "padding": padding,
         "strideH": stride[0],
@@ -32,26 +54,25 @@ def conv(e: TfliteEmitter, node: Node) -> None:
         "dilationHFactor": dilation[0],
         "dilationWFactor": dilation[1],
     }
-    out_channels = kernel[-1] or 0
-    depthwise = ops.is_depthwise(op, (e.shape(node.inputs[0]),))
+    depthwise = op.groups > 1 and op.groups == channels
     if depthwise:
-        weights = e.arranged(node, "kernel", lambda data: data.reshape(1, *kernel_size, out_channels))
+        weights = e.arranged(node, "kernel", lambda data: turn(data).reshape(1, *kernel_size, out_channels))
         fields["depthMultiplier"] = out_channels // op.groups
     else:
         weights = e.arranged(
-            node, "kernel", lambda data: np.moveaxis(data.reshape(*kernel_size, -1, out_channels), -1, 0)
+            node, "kernel", lambda data: np.moveaxis(turn(data).reshape(*kernel_size, -1, out_channels), -1, 0)
         )
     inputs = [source, weights, e.bias(node, out_channels)]
     kind, options = ("DEPTHWISE_CONV_2D", "DepthwiseConv2D") if depthwise else ("CONV_2D", "Conv2D")
-    version = _conv_version(op, channels, depthwise=depthwise)
+    version = _conv_version(op, depthwise=depthwise)
     _window_output(e, node, Spec(kind=kind, options=options, fields=fields, version=version), inputs)
 
 
-def _conv_version(op: ops.Conv, channels: int | None, *, depthwise: bool) -> int:
+def _conv_version(op: ops.Conv | ops.ConvTranspose, *, depthwise: bool) -> int:
     """Return the lowest version: op_version.cc gives dilated depthwise 2 and grouped convolution 6."""
     if depthwise:
         return 2 if set(op.dilation) != {1} else 1
-    return 6 if op.groups > 1 and op.groups != channels else 1
+    return 6 if op.groups > 1 else 1
 
 
 def _conv_3d(e: TfliteEmitter, node: Node, op: ops.Conv) -> None:
@@ -78,16 +99,19 @@ def max_pool(e: TfliteEmitter, node: Node) -> None:
 
 
 def average_pool(e: TfliteEmitter, node: Node) -> None:
-    """Where the padding costs a PAD, its zeros are counted, which one factor for each position makes good."""
+    """Where the padding costs a PAD, its zeros are counted; if they must not be, a factor per position makes good."""
+    op: Any = node.op
     flat, source, shape = _pooled(e, node)
     padding = _free_padding(e, shape, flat)
+    if op.count_include_pad and padding != e.s.Padding.VALID:
+        source, padding = e.padded(source, node.name, shape, ((0, 0), *flat[3], (0, 0))), e.s.Padding.VALID
     if padding is not None:
         _window_output(e, node, _pool_spec("AVERAGE_POOL_2D", flat, padding, e.fused(node)), [source])
         return
     source = e.padded(source, node.name, shape, ((0, 0), *flat[3], (0, 0)))
     output = e.shape(node.output)
     shape = output if len(output) == 4 else (output[0], 1, *output[1:])
-    share = _share_inside(e.shape(node.inputs[0])[1:-1], output[1:-1], node.op).reshape(1, *map(known, shape[1:3]), 1)
+    share = _share_inside(e.shape(node.inputs[0])[1:-1], output[1:-1], op).reshape(1, *map(known, shape[1:3]), 1)
     spec = _pool_spec("AVERAGE_POOL_2D", flat, e.s.Padding.VALID, e.s.ActivationFunctionType.NONE)
     counted = e.step(f"{node.name}/counted", shape, spec, [source])
     factor = e.constant(f"{node.name}/factor", (1 / share).astype(np.float32), "float32")

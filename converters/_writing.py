@@ -1,7 +1,7 @@
 """What every writer does first and last: refuse what the format cannot carry, and describe what was written."""
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,23 @@ from edgecnn.interfaces import Artifact, Format
 from edgecnn.ops import Op
 
 
-def refuse_unknown(graph: Graph, known: Container[type[Op]], form: Format, remedy: str) -> None:
-    """Raise UnsupportedError naming the first operator that a format's table does not have."""
+def refuse_unknown(
+    graph: Graph, known: Container[type[Op]], form: Format, remedy: str, refused: Mapping[type[Op], str] | None = None
+) -> None:
+    """Raise UnsupportedError naming the first operator that a format cannot carry.
+
+    Args:
+        graph: What is to be written.
+        known: The format's table of rows.
+        form: The format.
+        remedy: What to do about an operator outside the vocabulary.
+        refused: Operator of the vocabulary that the format cannot carry -> what to do instead.
+    """
     for node in graph.nodes:
         if type(node.op) not in known:
             kind = node.op.attributes().get("kind", node.kind)
-            raise UnsupportedError(f"{node.name}: {form.name} has no row for the operator {kind}. {remedy}")
+            instead = (refused or {}).get(type(node.op), remedy)
+            raise UnsupportedError(f"{node.name}: {form.name} has no row for the operator {kind}. {instead}")
 
 
 def contract_json(graph: Graph, default: Layout) -> str | None:

@@ -15,7 +15,7 @@ from edgecnn.builder import GraphBuilder, no_values
 from edgecnn.contract import Contract, Layout, assumed_contract, parse_contract
 from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
-from edgecnn.interfaces import Artifact
+from edgecnn.interfaces import Artifact, Listing
 from edgecnn.models.pretrained import LayerWeights
 from edgecnn.ops import Add, Div, Mul, Sigmoid, Softmax, Sub
 
@@ -23,6 +23,8 @@ from . import _keras_model
 from ._keras_archive import CONTRACT, append_contract, read_member
 from ._keras_folding import folded
 from ._keras_hdf5 import LEGACY, open_file
+from ._keras_isolated import first_in_a_child
+from ._keras_listing import listing
 from ._keras_network import Scope, read_network
 from ._keras_ports import without_naming_layers
 from ._keras_topology import read_topology
@@ -46,6 +48,10 @@ class KerasFile:
         text = None if path.suffix.lower() in LEGACY else read_member(path, CONTRACT)
         return None if text is None else parse_contract(text, str(path))
 
+    def listing(self, path: Path) -> Listing:
+        """Return what the file's own tables state. See interfaces.Lister."""
+        return _listing(path)
+
     def read(self, path: Path) -> Graph:
         """Read a Functional or Sequential model of Keras 3 (.keras, .h5) or Keras 2 (.h5).
 
@@ -60,21 +66,11 @@ class KerasFile:
             InputFileError: When the file is damaged.
             UnsupportedError: When it holds a layer that has no row in the layer table, named.
         """
-        contract = self.read_contract(path)
-        file = open_file(path)
-        topology, names = without_naming_layers(read_topology(str(path), file.config))
-        builder = GraphBuilder(topology.name, initialise=no_values)
-        tensors = read_network(Scope(where=str(path), builder=builder, weights=file), topology)
-        try:
-            ports = {name or tensor: tensor for name, tensor in zip(names, tensors, strict=True)}
-            graph = folded(builder.finish(ports))
-        except GraphError as error:
-            raise GraphError(f"{path}: {error}") from None
-        return replace(graph, contract=contract or _assumed(graph))
+        return _graph(path)
 
     def read_weights(self, path: Path) -> tuple[LayerWeights, ...]:
         """Read the layers of a weight file (.h5, .weights.h5, .keras), in its order; see models.pretrained."""
-        return read_weights(path)
+        return _weights(path)
 
     def write(self, graph: Graph, path: Path) -> Artifact:
         """Write a Graph, trainable or deployed, as a file that keras.models.load_model reads.
@@ -103,6 +99,31 @@ class KerasFile:
     def with_keras_weights(self, graph: Graph, model: Any) -> Graph:
         """Return the Graph with a trained model's weights; see _keras_model.with_keras_weights."""
         return _keras_model.with_keras_weights(graph, model)
+
+
+@first_in_a_child
+def _graph(path: Path) -> Graph:
+    contract = KERAS.read_contract(path)
+    file = open_file(path)
+    topology, names = without_naming_layers(read_topology(str(path), file.config))
+    builder = GraphBuilder(topology.name, initialise=no_values)
+    tensors = read_network(Scope(where=str(path), builder=builder, weights=file), topology)
+    try:
+        ports = {name or tensor: tensor for name, tensor in zip(names, tensors, strict=True)}
+        graph = folded(builder.finish(ports))
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from None
+    return replace(graph, contract=contract or _assumed(graph))
+
+
+@first_in_a_child
+def _weights(path: Path) -> tuple[LayerWeights, ...]:
+    return read_weights(path)
+
+
+@first_in_a_child
+def _listing(path: Path) -> Listing:
+    return listing(path)
 
 
 def _assumed(graph: Graph) -> Contract | None:

@@ -1,22 +1,24 @@
-"""ONNX: written NCHW with the lowest opset that carries the Graph.
+"""ONNX: read without the onnx package (_onnx_read), written NCHW with the lowest opset that carries the Graph.
 
 Opset 17 with IR version 8 is the floor: ONNX Runtime, its QNN provider and onnxruntime-web all load it. A fused
 activation is spelled out (Relu, Clip), which runtimes fuse again.
 Source: onnx/onnx, docs/Operators.md and docs/Versioning.md.
 """
 
-import importlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from edgecnn import ops
 from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
-from edgecnn.errors import InputFileError
-from edgecnn.extras import require
 from edgecnn.graph import Graph
-from edgecnn.interfaces import Artifact
+from edgecnn.interfaces import Artifact, Listing
+from edgecnn.shapes import Shape
 
+from ._channels_first import REFUSED
 from ._onnx_emitter import OnnxEmitter
+from ._onnx_listing import listing
+from ._onnx_read import read_graph
+from ._onnx_read_model import read_metadata
 from ._onnx_rows import ROWS, lowest_opset
 from ._writing import contract_json, describe, refuse_unknown
 
@@ -35,24 +37,36 @@ class OnnxFormat:
 
     def write(self, graph: Graph, path: Path) -> Artifact:
         """Write a deployed Graph. See interfaces.Writer."""
-        refuse_unknown(graph, ROWS.keys() | {ops.Transpose}, self, "Choose another format.")
+        refuse_unknown(graph, ROWS.keys(), self, "Choose another format.", REFUSED)
         emitter = OnnxEmitter(graph, lowest_opset(graph))
         emitter.walk(ROWS)
         model = emitter.model(contract_json(graph, self.default_layout))
         path.write_bytes(model.SerializeToString(deterministic=True))
         return describe(self, path, Counter(node.op_type for node in emitter.nodes))
 
+    def listing(self, path: Path) -> Listing:
+        """Return what the file's own tables state. See interfaces.Lister."""
+        return listing(path)
+
+    def read(self, path: Path, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
+        """Read a float model of opset 9 or later. See interfaces.Reader.
+
+        Everything computes in float32: float16 constants stay stored as they are, inputs and outputs that the file
+        has in float16 or float64 become float32. Where a symbolic batch is mixed with other axes, the batch becomes 1.
+
+        Args:
+            path: The file; external data are taken from its own folder only.
+            input_shapes: Input -> shape in the file's order, for sizes that the file leaves open.
+
+        Raises:
+            InputFileError: When the file is damaged.
+            UnsupportedError: When it is quantized, or leaves a size open.
+        """
+        return read_graph(path, input_shapes or {}, self.default_layout)
+
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in metadata_props. See interfaces.Format."""
-        onnx = require("onnx", purpose="reading .onnx files")
-        message = importlib.import_module("google.protobuf.message")
-        try:
-            model = onnx.load(str(path), load_external_data=False)
-        except message.DecodeError as error:
-            raise InputFileError(f"{path}: an ONNX model was wanted; the file cannot be decoded: {error}") from None
-        if not model.ir_version or not model.graph.output:
-            raise InputFileError(f"{path}: an ONNX model was wanted; the file holds no graph")
-        found = {entry.key: entry.value for entry in model.metadata_props}.get(CONTRACT_KEY)
+        found = read_metadata(path).get(CONTRACT_KEY)
         return None if found is None else parse_contract(found, str(path))
 
 

@@ -8,13 +8,15 @@ Source: OpenVINO documentation, Available Operation Sets.
 from collections import Counter
 from pathlib import Path
 
-from edgecnn import ops
 from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
 from edgecnn.graph import Graph
-from edgecnn.interfaces import Artifact
+from edgecnn.interfaces import Artifact, Listing
 
+from ._channels_first import REFUSED
 from ._ir_xml import read_info
 from ._openvino_emitter import OpenvinoEmitter
+from ._openvino_listing import listing
+from ._openvino_reader import read
 from ._openvino_rows import ROWS
 from ._writing import contract_json, describe, refuse_unknown
 
@@ -36,7 +38,7 @@ class OpenvinoFormat:
 
     def write(self, graph: Graph, path: Path) -> Artifact:
         """Write a deployed Graph. See interfaces.Writer."""
-        refuse_unknown(graph, ROWS.keys() | {ops.Transpose}, self, "Choose another format.")
+        refuse_unknown(graph, ROWS.keys(), self, "Choose another format.", REFUSED)
         emitter = OpenvinoEmitter(graph)
         emitter.walk(ROWS)
         text = emitter.model(contract_json(graph, self.default_layout))
@@ -44,6 +46,14 @@ class OpenvinoFormat:
         with path.with_suffix(".bin").open("wb") as file:
             emitter.weights.write(file)
         return describe(self, path, Counter(layer.kind for layer in emitter.layers if layer.kind not in SILENT))
+
+    def listing(self, path: Path) -> Listing:
+        """Return what the file's own tables state. See interfaces.Lister."""
+        return listing(path)
+
+    def read(self, path: Path) -> Graph:
+        """Read the network and its constants. See interfaces.Reader."""
+        return read(path)
 
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in rt_info. See interfaces.Format."""

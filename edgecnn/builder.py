@@ -70,6 +70,10 @@ class GraphBuilder:
         """Return the shape of a tensor added before."""
         return self._tensors[tensor].shape
 
+    def dtype(self, tensor: str) -> str:
+        """Return the element type of a tensor added before."""
+        return self._tensors[tensor].dtype
+
     def input(self, name: str, shape: Shape, *, dtype: str = "float32", layout: str | None = None) -> str:
         """Add an input port and its tensor."""
         self._add(Tensor(name=name, shape=shape, dtype=dtype))

@@ -12,6 +12,7 @@ from edgecnn.errors import EdgeCNNError
 COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("edgecnn.commands.models:models", "List the networks that can be built, with what they cost."),
     "cost": ("edgecnn.commands.cost:cost", "Count MACs and parameters, layer by layer."),
+    "inspect": ("edgecnn.commands.inspect:inspect", "Show what a model file holds, or how two models differ."),
     "build": ("edgecnn.commands.build:build", "Build a network and save it as a .keras file to train."),
     "train": ("edgecnn.commands.train:train", "Train a network on labelled images."),
     "convert": ("edgecnn.commands.convert:convert", "Write TFLite, ONNX and OpenVINO artifacts, verified."),

@@ -4,54 +4,35 @@ Everything is written into a scratch folder, verified there, and moved into plac
 is handed over.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn import registry
+from edgecnn.bisect import Suspect, bisect
 from edgecnn.console import show_bytes
-from edgecnn.contract import Contract, Recipe
+from edgecnn.contract import Recipe
+from edgecnn.conversion import Conversion, ParityError
 from edgecnn.count import count
-from edgecnn.errors import CheckFailedError, InputFileError, UsageError
-from edgecnn.feeding import Feeds
+from edgecnn.errors import CheckFailedError, EdgeCNNError, InputFileError, UnsupportedError, UsageError
 from edgecnn.graph import Graph, with_batch
-from edgecnn.interfaces import Artifact, Writer
-from edgecnn.ops import elements
+from edgecnn.interfaces import Writer
+from edgecnn.ops import Opaque, elements
 from edgecnn.outputs import safe_name, staged
 from edgecnn.passes.deploy import Deployment, deploy
 from edgecnn.passes.store_float16 import store_float16
+from edgecnn.proof import Load, References, check, check_source
 from edgecnn.shapes import show_shape
-from edgecnn.source import format_of, target_for
-from edgecnn.verify import MINIMUM_SNR_DB, Parity, reference_outputs, verify
+from edgecnn.source import Source, target_for
 
 LARGEST_TENSOR_BYTES = 4 << 30
 """Of one tensor, batch 1: what small devices run is far below it."""
 
-Load = Callable[[Graph, Contract | None], Feeds]
-"""(source, contract of its input) -> what to feed it."""
+LISTED = 5
+"""How many unknown operators an error names."""
 
 RECIPES: dict[str, Callable[[Graph], Graph]] = {"float32": lambda graph: graph, "float16": store_float16}
 """Recipe -> what it does to the deployed Graph's constants."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Conversion:
-    """What a conversion made.
-
-    Attributes:
-        deployment: Which passes were applied and refused.
-        artifacts: One for each format, in the order asked for.
-        parity: One for each artifact, or empty where nothing was verified.
-    """
-
-    deployment: Deployment
-    artifacts: tuple[Artifact, ...]
-    parity: tuple[Parity, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Tell whether every check that ran holds."""
-        return all(parity.passed for parity in self.parity)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +61,7 @@ class Plan:
 
 
 def convert(
-    graph: Graph,
+    source: Source | Graph,
     folder: Path,
     plan: Plan,
     *,
@@ -90,7 +71,7 @@ def convert(
     """Write a Graph in several formats and verify each.
 
     Args:
-        graph: The source, training-time nodes included.
+        source: A Graph, training-time nodes included, or one with the file that it was read from.
         folder: Where the artifacts belong.
         plan: What to convert to.
         load: Gives at least 16 real images for each input; None writes without verifying.
@@ -99,39 +80,108 @@ def convert(
     Raises:
         OutputError: When an artifact exists already or the folder cannot be written.
         UnsupportedError: When a format cannot carry the Graph.
-        ParityError: When a check fails; nothing is written then.
+        ParityError: When a check fails; nothing but the smallest model that shows it is written then.
     """
+    source = Source(graph=source, read=source) if isinstance(source, Graph) else source
+    graph = source.graph
     writers = [_writer(name) for name in plan.formats]
     stem = safe_name(graph.name) + ("" if plan.recipe == "float32" else f"_{plan.recipe}")
     paths = [folder / f"{stem}{writer.suffix}" for writer in writers]
     names = [file.name for writer, path in zip(writers, paths, strict=True) for file in writer.files(path)]
+    refuse_unknown(graph)
     refuse_too_large(graph)
     with staged(folder, names, force=plan.force) as scratch:
-        deployment = deploy(with_batch(graph, plan.batch))
-        shipped = RECIPES[plan.recipe](deployment.graph)
-        if shipped.contract is not None:
-            cost = count(shipped)
-            macs = None if cost.unknown else cost.macs
-            shipped = replace(shipped, contract=replace(shipped.contract, recipe=plan.recipe, macs=macs))
+        deployment, shipped = _shipped(graph, plan)
         written = []
         for writer, path in zip(writers, paths, strict=True):
             written.append(writer.write(shipped, scratch / path.name))
             advance(f"wrote {path.name}")
-        files = [artifact.path for artifact in written]
-        try:
-            parity = check(graph, shipped, files, load, threads=plan.threads, advance=advance) if load else ()
-        except InputFileError as error:
-            raise CheckFailedError(
-                f"{graph.name}: an artifact that its runtime loads was wanted. Nothing was written. {error}"
-            ) from None
-        conversion = Conversion(
-            deployment=deployment,
-            parity=tuple(replace(p, artifact=str(path)) for p, path in zip(parity, paths, strict=False)),
-            artifacts=tuple(replace(a, path=path) for a, path in zip(written, paths, strict=True)),
-        )
+        conversion = Conversion(deployment=deployment, artifacts=tuple(written), parity=())
+        if load is not None:
+            conversion = _checked(conversion, source, shipped, References(load), plan, folder=folder, advance=advance)
+        conversion = _moved(conversion, paths)
         if not conversion.passed:
             raise ParityError(conversion)
     return conversion
+
+
+def _shipped(graph: Graph, plan: Plan) -> tuple[Deployment, Graph]:
+    """Return the deployment, and the Graph that every format is written from."""
+    deployment = deploy(with_batch(graph, plan.batch))
+    shipped = RECIPES[plan.recipe](deployment.graph)
+    if shipped.contract is not None:
+        cost = count(shipped)
+        macs = None if cost.unknown else cost.macs
+        shipped = replace(shipped, contract=replace(shipped.contract, recipe=plan.recipe, macs=macs))
+    return deployment, shipped
+
+
+def _checked(
+    conversion: Conversion,
+    source: Source,
+    shipped: Graph,
+    references: References,
+    plan: Plan,
+    *,
+    folder: Path,
+    advance: Callable[[str], None],
+) -> Conversion:
+    """Return the conversion with everything that was measured, and with reasons where it failed."""
+    proof = check_source(source, references, threads=plan.threads)
+    files = [artifact.path for artifact in conversion.artifacts]
+    try:
+        parity = check(source.graph, shipped, files, references, threads=plan.threads, advance=advance)
+    except InputFileError as error:
+        raise CheckFailedError(
+            f"{source.graph.name}: an artifact that its runtime loads was wanted. Nothing was written. {error}"
+        ) from None
+    conversion = replace(conversion, parity=parity, source_proof=proof)
+    failed = [each for each, result in zip(conversion.artifacts, parity, strict=True) if not result.passed]
+    for artifact in failed:
+        suspect = Suspect(
+            graph=shipped,
+            writer=_writer(artifact.format),
+            target=target_for(artifact.path, None),
+            inputs=references.inputs(source.graph, source.graph.contract),
+            threads=plan.threads,
+        )
+        conversion = _bisected(conversion, suspect, folder, artifact.path.stem)
+    return conversion
+
+
+def _bisected(conversion: Conversion, suspect: Suspect, folder: Path, stem: str) -> Conversion:
+    """Return the conversion with the first node that diverges; what keeps us from finding it hides no failure."""
+    try:
+        found = bisect(suspect, folder, stem)
+    except EdgeCNNError as error:
+        return replace(conversion, notes=(*conversion.notes, f"{suspect.writer.name} could not be bisected: {error}"))
+    if found is None:
+        note = (
+            f"{suspect.writer.name}: no operator is wrong alone; float32's rounding adds up along the network. If the "
+            "range of its input was only assumed, give --contract."
+        )
+        return replace(conversion, notes=(*conversion.notes, note))
+    return replace(conversion, divergences=(*conversion.divergences, found))
+
+
+def _moved(conversion: Conversion, paths: list[Path]) -> Conversion:
+    """Return the conversion with the paths that its files will have."""
+    return replace(
+        conversion,
+        parity=tuple(replace(p, artifact=str(path)) for p, path in zip(conversion.parity, paths, strict=False)),
+        artifacts=tuple(replace(a, path=path) for a, path in zip(conversion.artifacts, paths, strict=True)),
+    )
+
+
+def refuse_unknown(graph: Graph) -> None:
+    """Raise UnsupportedError naming the operators that a reader did not know."""
+    unknown = [f"'{node.name}' ({node.op.kind})" for node in graph.nodes if isinstance(node.op, Opaque)]
+    if unknown:
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        raise UnsupportedError(
+            f"{graph.name}: operators that edgecnn knows were wanted; it does not know "
+            f"{', '.join(unknown[:LISTED])}{more}. Cut the network before them with --outputs."
+        )
 
 
 def refuse_too_large(graph: Graph) -> None:
@@ -143,80 +193,6 @@ def refuse_too_large(graph: Graph) -> None:
                 f"{tensor.name}: a tensor of at most {show_bytes(LARGEST_TENSOR_BYTES)} was wanted; "
                 f"{show_shape(tensor.shape)} takes {show_bytes(size)}"
             )
-
-
-class ParityError(CheckFailedError):
-    """An artifact does not compute what its source computes, so that nothing was handed over.
-
-    Attributes:
-        conversion: What was found.
-    """
-
-    def __init__(self, conversion: Conversion) -> None:
-        worst = min((parity for parity in conversion.parity if not parity.passed), key=lambda parity: parity.snr_db)
-        super().__init__(
-            f"{worst.artifact}: parity was wanted; found an SNR of {worst.snr_db:.1f} dB and a maximum error of "
-            f"{worst.max_error:.1e} of the range. {_explained(worst)}Nothing was written; --no-verify writes it all "
-            "the same."
-        )
-        self.conversion = conversion
-
-
-def _explained(parity: Parity) -> str:
-    if parity.resolvable_db >= MINIMUM_SNR_DB:
-        return ""
-    return (
-        "The outputs hardly differ from image to image, as an untrained network's do: float32 itself resolves only "
-        f"{parity.resolvable_db:.1f} dB of that, so nothing can be proved. Train the network first. "
-    )
-
-
-def check(
-    source: Graph,
-    shipped: Graph,
-    artifacts: Sequence[Path],
-    load: Load,
-    *,
-    threads: int = 1,
-    advance: Callable[[str], None] = lambda what: None,
-    target: str | None = None,
-) -> tuple[Parity, ...]:
-    """Verify artifacts of one source; the reference runs once for each contract that differs.
-
-    Args:
-        source: The source Graph, any batch.
-        shipped: What was written: the reference for rounded constants.
-        artifacts: Files.
-        load: Gives real images for a contract.
-        threads: For the runtimes.
-        advance: Called with what was just finished.
-        target: Name of the target, or None for each format's own.
-    """
-    checked, known = [], {}
-    is_rounded = any(tensor.data is not None and tensor.data.dtype == "float16" for tensor in shipped.tensors.values())
-    for path in artifacts:
-        form = format_of(path)
-        stored = form.read_contract(path)
-        contract = stored or source.contract
-        key = None if contract is None else replace(contract, layout="NHWC")
-        if key not in known:
-            inputs = load(source, contract).values
-            exact = reference_outputs(with_batch(source, None), inputs)
-            rounded = reference_outputs(with_batch(shipped, None), inputs) if is_rounded else None
-            known[key] = inputs, exact, rounded
-        inputs, exact, rounded = known[key]
-        parity = verify(
-            rounded or exact,
-            path,
-            target_for(path, target),
-            inputs,
-            rounding=exact if rounded else None,
-            threads=threads,
-            layout=stored.layout if stored else form.default_layout,
-        )
-        checked.append(parity)
-        advance(f"verified {path.name}")
-    return tuple(checked)
 
 
 def shipped_graph(source: Graph, recipe: Recipe) -> Graph:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn.contract import Contract
-from edgecnn.convert import Conversion, Plan, convert
+from edgecnn.conversion import Conversion
+from edgecnn.convert import Plan, convert
 from edgecnn.errors import UsageError
 from edgecnn.execute import execute
 from edgecnn.extras import require
@@ -19,6 +20,7 @@ from edgecnn.graph import Array, Graph
 from edgecnn.interfaces import SessionOptions
 from edgecnn.models.build import ZooOptions, build
 from edgecnn.outputs import refuse_existing
+from edgecnn.ports import Exterior
 from edgecnn.source import format_of, target_for
 from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import Dataset, digits
@@ -182,7 +184,9 @@ def _logits(path: Path, data: Dataset) -> Array:
     contract = format_of(path).read_contract(path)
     session = target_for(path, None).open(path, SessionOptions())
     try:
-        return run_batches(session, {"image": data.test.images}, contract.layout if contract else "NHWC")["logits"]
+        return run_batches(
+            session, {"image": data.test.images}, Exterior(default=contract.layout if contract else "NHWC")
+        )["logits"]
     finally:
         session.close()
 

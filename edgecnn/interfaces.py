@@ -92,6 +92,61 @@ class Writer(Format, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ListedPort:
+    """An input or output as a file's own tables state it.
+
+    Attributes:
+        name: The name that callers use.
+        shape: In the file's own order of axes, None for a size that the file leaves open; None where it does not say.
+        dtype: NumPy's name of the element type, or the file's own where NumPy has none; empty where it does not say.
+        layout: Such as "NCHW", where the file says it; else empty.
+        scale: Of a quantized port: a stored number q means scale * (q - zero_point). None for a float one.
+        zero_point: See scale.
+    """
+
+    name: str
+    shape: Shape | None
+    dtype: str
+    layout: str = ""
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """What a file's own tables state, whether or not we could convert it.
+
+    Attributes:
+        facts: What it is -> text: versions, producer, signatures.
+        inputs: In the file's order.
+        outputs: In the file's order.
+        operators: The format's own operator names and how often each occurs.
+        tensors: Element type -> how many tensors (constants and, where the file types them, computed values) have it.
+        constant_bytes: Element type that constants are stored in -> bytes.
+    """
+
+    facts: Mapping[str, str]
+    inputs: tuple[ListedPort, ...]
+    outputs: tuple[ListedPort, ...]
+    operators: Mapping[str, int]
+    tensors: Mapping[str, int]
+    constant_bytes: Mapping[str, int]
+
+
+@runtime_checkable
+class Lister(Format, Protocol):
+    """A format whose files can be listed even where they cannot be read: what `edgecnn inspect` shows of any file."""
+
+    def listing(self, path: Path) -> Listing:
+        """Return what a file's own tables state; operators, types and versions that we do not know included.
+
+        Raises:
+            InputFileError: When the tables themselves are damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
     """Whether a target can be used here.
 

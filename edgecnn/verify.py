@@ -6,26 +6,23 @@ at most 1e-4 of the output's range, over at least 16 real images. A float16 arti
 the same rounded constants; what the rounding costs is reported beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgecnn.contract import Layout
-from edgecnn.errors import UsageError
+from edgecnn.errors import ShapeError, UsageError
 from edgecnn.execute import execute
-from edgecnn.graph import Array, Graph, from_layout, to_layout
+from edgecnn.graph import Array, Graph, from_layout, to_layout, with_batch
 from edgecnn.interfaces import Facts, Session, SessionOptions, Target
+from edgecnn.ports import Exterior
 
 MINIMUM_SNR_DB = 80.0
 MAXIMUM_RELATIVE_ERROR = 1e-4
 ROUNDING_WARNING_DB = 30.0
 BATCH = 8
 """Images that the reference executes at a time."""
-
-IMAGE_RANK = 4
-"""Values of this rank or more are pictures, which have an external layout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,9 +60,10 @@ def verify(
     target: Target,
     inputs: Mapping[str, Array],
     *,
-    layout: Layout,
+    exterior: Exterior,
     rounding: Mapping[str, Array] | None = None,
     threads: int = 1,
+    minimum_snr_db: float | None = None,
 ) -> Parity:
     """Compare an artifact with reference outputs.
 
@@ -74,16 +72,17 @@ def verify(
         artifact: The file.
         target: Opens it.
         inputs: Port name -> (N, ...) values, pictures already preprocessed.
-        layout: The artifact's external layout.
+        exterior: What is known of the artifact's ports.
         rounding: Outputs of the float32 source, where `references` are of one with rounded constants.
         threads: For the runtime.
+        minimum_snr_db: That passes; MINIMUM_SNR_DB unless given. A lower one allows an error larger to the same degree.
 
     Raises:
         UsageError: When the artifact's inputs or outputs are not the source's.
     """
     session = target.open(artifact, SessionOptions(threads=threads))
     try:
-        found = run_batches(session, inputs, layout)
+        found = run_batches(session, inputs, exterior)
         facts = session.facts
     finally:
         session.close()
@@ -110,63 +109,85 @@ def verify(
         top1_agreement=agreement(references[first], found[first]),
         rounding_snr_db=min(snr_db(rounding[name], references[name]) for name in names) if rounding else None,
         resolvable_db=min(resolvable_db(references[name]) for name in names),
-        passed=snr >= MINIMUM_SNR_DB and error <= MAXIMUM_RELATIVE_ERROR,
+        passed=passes(snr, error, MINIMUM_SNR_DB if minimum_snr_db is None else minimum_snr_db),
     )
 
 
-def reference_outputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Execute a source on (N, ...) values for each input, a few at a time, to bound memory."""
-    count = len(next(iter(inputs.values())))
-    parts = [
-        execute(graph, {name: values[start : start + BATCH] for name, values in inputs.items()})
-        for start in range(0, count, BATCH)
-    ]
+def passes(snr: float, error: float, minimum_snr_db: float) -> bool:
+    """Tell whether an SNR in dB and a relative error are parity; 20 dB of signal are a factor of 10 in error."""
+    return snr >= minimum_snr_db and error <= MAXIMUM_RELATIVE_ERROR * 10 ** ((MINIMUM_SNR_DB - minimum_snr_db) / 20)
+
+
+def reference_outputs(graph: Graph, inputs: Mapping[str, Array], *, fetch: Sequence[str] = ()) -> dict[str, Array]:
+    """Execute a source on (N, ...) values for each input, a few at a time, to bound memory.
+
+    Args:
+        graph: Any; one that is tied to its batch runs in batches of that size.
+        inputs: Port name -> values.
+        fetch: Inner tensors that are wanted besides the outputs.
+    """
+    graph = with_any_batch(graph)
+    tied = next((graph.tensors[port.tensor].shape[0] for port in graph.inputs), None)
+    count, parts = len(next(iter(inputs.values()))), []
+    for start in range(0, count, tied or BATCH):
+        size = tied or min(BATCH, count - start)
+        batch = {name: _filled(values[start:], size) for name, values in inputs.items()}
+        outputs = execute(graph, batch, fetch=fetch)
+        parts.append({name: values[: count - start] for name, values in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def run_batches(session: Session, inputs: Mapping[str, Array], layout: Layout) -> dict[str, Array]:
+def with_any_batch(graph: Graph) -> Graph:
+    """Return the Graph with a symbolic batch, or as it is where an operator ties the batch to a number."""
+    try:
+        return with_batch(graph, None)
+    except ShapeError:
+        return graph
+
+
+def run_batches(session: Session, inputs: Mapping[str, Array], exterior: Exterior) -> dict[str, Array]:
     """Run (N, ...) values through a session in batches of the size that the artifact takes.
 
     Args:
         session: With the same inputs; an only input may have another name.
         inputs: Port name -> values in the Graph's order (pictures NHWC).
-        layout: The artifact's external layout of pictures.
+        exterior: What is known of the artifact's ports; their own shapes come first.
 
     Returns:
         Output name -> values in the Graph's order.
     """
     named = _named_like(session, inputs)
-    (size, *_), count = next(iter(session.input_shapes.values())), len(next(iter(named.values())))
+    layouts = {
+        name: exterior.of_input(port, inputs[port].shape, session.input_shapes[name]) for name, port in named.items()
+    }
+    (size, *_), count = next(iter(session.input_shapes.values())), len(next(iter(inputs.values())))
     parts = []
     for start in range(0, count, size or 1):
-        batch = {name: _external(_filled(values[start:], size or 1), layout) for name, values in named.items()}
+        batch = {
+            name: to_layout(_filled(inputs[port][start:], size or 1), layouts[name]) for name, port in named.items()
+        }
         outputs = session.run(batch)
         parts.append({name: values[: count - start] for name, values in outputs.items()})
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {
-        name: from_layout(values, layout) if values.ndim >= IMAGE_RANK else values for name, values in merged.items()
-    }
+    return {name: from_layout(values, exterior.of_output(name, values.shape)) for name, values in merged.items()}
 
 
-def _named_like(session: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def _named_like(session: Session, inputs: Mapping[str, Array]) -> dict[str, str]:
+    """Return the artifact's own name of each input -> ours."""
     wanted = session.input_shapes
     if len(wanted) == len(inputs) == 1:
-        return {next(iter(wanted)): next(iter(inputs.values()))}
+        return {next(iter(wanted)): next(iter(inputs))}
     if wanted.keys() != inputs.keys():
         raise UsageError(
             f"inputs {sorted(inputs)} were wanted; the artifact has {sorted(wanted)}. Is it of this model?"
         )
-    return dict(inputs)
+    return {name: name for name in wanted}
 
 
 def _filled(values: Array, size: int) -> Array:
     """Return the first `size` values, the last one repeated where there are fewer."""
     batch = values[:size]
     return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-
-
-def _external(values: Array, layout: Layout) -> Array:
-    return to_layout(values, layout) if values.ndim >= IMAGE_RANK else values
 
 
 def snr_db(reference: Array, found: Array) -> float:

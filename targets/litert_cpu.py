@@ -14,6 +14,8 @@ from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 
 IDENTIFIER = b"TFL3"
+REFUSALS = (ValueError, RuntimeError)
+"""What LiteRT raises on files that it cannot load or run."""
 
 
 class LitertCpu:
@@ -43,16 +45,16 @@ class LitertCpu:
         try:
             interpreter = module.Interpreter(model_path=str(path), num_threads=options.threads)
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
+        except REFUSALS as error:
             raise InputFileError(f"{path}: LiteRT refuses it: {error}") from None
-        return _LitertSession(interpreter, Facts(runtime=runtime, threads=options.threads, precision="float32"))
+        return _LitertSession(path, interpreter, Facts(runtime=runtime, threads=options.threads, precision="float32"))
 
 
 class _LitertSession:
     """The Interpreter does not tell its threads; facts repeat what it was given."""
 
-    def __init__(self, interpreter: Any, facts: Facts) -> None:
-        self._interpreter, self.facts = interpreter, facts
+    def __init__(self, path: Path, interpreter: Any, facts: Facts) -> None:
+        self._path, self._interpreter, self.facts = path, interpreter, facts
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         signature = next(iter(interpreter.get_signature_list().values()), None)
         if signature is None:
@@ -66,8 +68,11 @@ class _LitertSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values."""
-        self.bind(inputs)()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        try:
+            self.bind(inputs)()
+            return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        except REFUSALS as error:
+            raise InputFileError(f"{self._path}: LiteRT cannot run it: {error}") from None
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """Copy the inputs into the interpreter; the invocation is invoke alone."""

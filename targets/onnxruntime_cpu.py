@@ -12,6 +12,17 @@ from edgecnn.graph import Array
 from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 
+REFUSALS = (
+    "EPFail",
+    "Fail",
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
+    "NotImplemented",
+    "RuntimeException",
+)
+"""Names of its exceptions."""
+
 
 class OnnxRuntimeCpu:
     """The target onnxruntime_cpu."""
@@ -40,32 +51,21 @@ class OnnxRuntimeCpu:
         settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         settings.log_severity_level = 3
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        refusals = tuple(
-            getattr(runtime.capi.onnxruntime_pybind11_state, name)
-            for name in (
-                "Fail",
-                "InvalidGraph",
-                "InvalidProtobuf",
-                "InvalidArgument",
-                "NotImplemented",
-                "RuntimeException",
-            )
-        )
         try:
             session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        except refusals as error:
+        except refusals(runtime) as error:
             raise InputFileError(f"{path}: ONNX Runtime refuses it: {error}") from None
         facts = Facts(
             runtime=f"onnxruntime {runtime.__version__}",
             precision="float32",
             threads=session.get_session_options().intra_op_num_threads,
         )
-        return _OnnxSession(runtime, session, facts)
+        return _OnnxSession(path, runtime, session, facts)
 
 
 class _OnnxSession:
-    def __init__(self, runtime: Any, session: Any, facts: Facts) -> None:
-        self._runtime, self._session, self.facts = runtime, session, facts
+    def __init__(self, path: Path, runtime: Any, session: Any, facts: Facts) -> None:
+        self._path, self._runtime, self._session, self.facts = path, runtime, session, facts
         self.input_shapes: Mapping[str, Shape] = {
             entry.name: tuple(n if isinstance(n, int) else None for n in entry.shape) for entry in session.get_inputs()
         }
@@ -73,7 +73,11 @@ class _OnnxSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            found = self._session.run(self._outputs, dict(inputs))
+        except refusals(self._runtime) as error:
+            raise InputFileError(f"{self._path}: ONNX Runtime cannot run it: {error}") from None
+        return dict(zip(self._outputs, found, strict=True))
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """Bind inputs and outputs to memory of the session; the invocation is run_with_iobinding alone."""
@@ -87,6 +91,12 @@ class _OnnxSession:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def refusals(runtime: Any) -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises on files that it cannot load or run."""
+    own = (getattr(runtime.capi.onnxruntime_pybind11_state, name) for name in REFUSALS)
+    return (*own, UnicodeDecodeError)  # the reason quotes the file, which may hold any bytes
 
 
 ONNXRUNTIME_CPU = OnnxRuntimeCpu()

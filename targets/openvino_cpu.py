@@ -18,6 +18,9 @@ from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 
 DEVICE = "CPU"
+REFUSALS = (RuntimeError, UnicodeDecodeError)
+"""What OpenVINO raises on files that it cannot load or run; a reason quotes the file, which may hold any bytes."""
+
 NOISE = ("Exception from", "Check '", "While validating node")
 """How lines of an error begin that name OpenVINO's own source and not the reason."""
 
@@ -56,21 +59,21 @@ class OpenvinoCpu:
             model = core.read_model(str(path))
             names = [port_name(port) for port in model.outputs]
             compiled = core.compile_model(model, DEVICE, settings)
-        except RuntimeError as error:
+        except REFUSALS as error:
             raise InputFileError(f"{path}: OpenVINO refuses it: {reason(error)}") from None
         facts = Facts(
             runtime=version(runtime),
             threads=compiled.get_property("INFERENCE_NUM_THREADS"),
             precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
         )
-        return _OpenvinoSession(runtime, compiled, facts, names)
+        return _OpenvinoSession(path, runtime, compiled, facts, names)
 
 
 class _OpenvinoSession:
     """Outputs are named as the file names them: compiling may merge a value, and its names, with an earlier one."""
 
-    def __init__(self, runtime: Any, compiled: Any, facts: Facts, outputs: list[str]) -> None:
-        self._runtime, self._compiled, self.facts = runtime, compiled, facts
+    def __init__(self, path: Path, runtime: Any, compiled: Any, facts: Facts, outputs: list[str]) -> None:
+        self._path, self._runtime, self._compiled, self.facts = path, runtime, compiled, facts
         self._request = compiled.create_infer_request()
         self._inputs = {port_name(port): port for port in compiled.inputs}
         self._outputs = outputs
@@ -82,7 +85,10 @@ class _OpenvinoSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values, copied out of the runtime."""
         fed = {self._inputs[name]: np.ascontiguousarray(values) for name, values in inputs.items()}
-        found = self._request.infer(fed, share_inputs=True)
+        try:
+            found = self._request.infer(fed, share_inputs=True)
+        except REFUSALS as error:
+            raise InputFileError(f"{self._path}: OpenVINO cannot run it: {reason(error)}") from None
         return dict(zip(self._outputs, found.to_tuple(), strict=True))
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:

@@ -53,14 +53,21 @@ def transposed(
     output_padding: tuple[int, ...] = (0, 0),
     activation: ops.Activation | None = None,
     use_bias: bool = True,
+    groups: int = 1,
+    out_channels: int = 5,
 ) -> Make:
     op = ops.ConvTranspose(
-        stride=stride, padding=padding, dilation=dilation, output_padding=output_padding, activation=activation
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        output_padding=output_padding,
+        activation=activation,
+        groups=groups,
     )
 
     def make(b: GraphBuilder, x: str) -> str:
-        kernel = b.constant("kernel", he_normal(0)("k", (*kernel_size, b.shape(x)[-1] or 0, 5)))
-        bias = (b.constant("bias", np.linspace(-1, 1, 5, dtype=np.float32)),) if use_bias else ()
+        kernel = b.constant("kernel", he_normal(0)("k", (*kernel_size, (b.shape(x)[-1] or 0) // groups, out_channels)))
+        bias = (b.constant("bias", np.linspace(-1, 1, out_channels, dtype=np.float32)),) if use_bias else ()
         return b.node("y", op, x, kernel, *bias)
 
     return make
@@ -152,6 +159,99 @@ def inverted_bottleneck(b: GraphBuilder, x: str) -> str:
     return b.add(x, b.dense(y, "down", 4), "y")
 
 
+def group_norm(groups: int) -> Make:
+    def make(b: GraphBuilder, x: str) -> str:
+        size = b.shape(x)[-1] or 0
+        gamma, beta = (np.linspace(low, 2, size, dtype=np.float32) for low in (0.5, -1))
+        op = ops.GroupNorm(groups=groups, epsilon=1e-2)
+        return b.node("y", op, x, b.constant("g", gamma), b.constant("b", beta))
+
+    return make
+
+
+def split(axis: int, sizes: tuple[int, ...]) -> Make:
+    """The outputs in another order: the first and the last of them swap places."""
+
+    def make(b: GraphBuilder, x: str) -> str:
+        first, *inner, last = b.nodes(
+            "y", ops.Split(axis=axis, sizes=sizes), (x,), [f"y{i}" for i in range(len(sizes))]
+        )
+        return b.node("joined", ops.Concat(axis=axis), last, *inner, b.node("r", ops.Tanh(), first))
+
+    return make
+
+
+def gathered(axis: int, indices: Any) -> Make:
+    return lambda b, x: b.node("y", ops.Gather(axis=axis), x, b.constant("indices", np.array(indices, np.int64)))
+
+
+def matrix_product(permutation: tuple[int, ...]) -> Make:
+    """A product of a tensor and itself, turned."""
+    return lambda b, x: b.node("y", ops.MatMul(), x, b.node("t", ops.Transpose(permutation=permutation), x))
+
+
+def as_float(op: ops.Op) -> Make:
+    """An operator whose result is no float, behind it a Cast to float32."""
+    return lambda b, x: b.node("f", ops.Cast(dtype="float32"), b.node("y", op, x))
+
+
+def cast_and_back(dtype: str) -> Make:
+    """Numbers that every type holds: 0 to 100."""
+
+    def make(b: GraphBuilder, x: str) -> str:
+        far = b.node("far", ops.Mul(), b.node("gate", ops.Sigmoid(), x), b.constant("c", np.array(100, np.float32)))
+        return as_float(ops.Cast(dtype=dtype))(b, far)
+
+    return make
+
+
+def chosen(op: ops.Op) -> Make:
+    """A comparison, and what it chooses between."""
+
+    def make(b: GraphBuilder, x: str) -> str:
+        limit = b.constant("limit", np.array([0.5, 0, -0.25, -1], np.float32))
+        clipped = b.node("clipped", ops.Maximum(), x, limit)
+        return b.node("w", ops.Where(), b.node("y", op, clipped, limit), b.node("t", ops.Tanh(), x), limit)
+
+    return make
+
+
+def logical(op: ops.Op) -> Make:
+    """Two booleans, the second one broadcast, and what they choose between."""
+
+    def make(b: GraphBuilder, x: str) -> str:
+        zero = b.constant("zero", np.array(0, np.float32))
+        positive = b.node("positive", ops.Greater(), x, zero)
+        mask = b.constant("mask", np.array([True, False, True, False]))
+        found = b.node("y", op, positive) if isinstance(op, ops.Not) else b.node("y", op, positive, mask)
+        return b.node("w", ops.Where(), found, x, zero)
+
+    return make
+
+
+def chosen_by_mask(b: GraphBuilder, x: str) -> str:
+    mask = b.constant("mask", np.array([True, False, False, True]))
+    return b.node("y", ops.Where(), mask, x, b.node("t", ops.Tanh(), x))
+
+
+def detection(**options: Any) -> Make:
+    """Boxes and scores out of one tensor (1, anchors, 4 + classes), and all four outputs in one (1, D, 6)."""
+
+    def make(b: GraphBuilder, x: str) -> str:
+        _, anchors, width = b.shape(x)
+        op = ops.DetectionPostProcess(score_threshold=0.4, iou_threshold=0.5, scales=(10.0, 10.0, 5.0, 5.0), **options)
+        boxes, scores = b.nodes("s", ops.Split(axis=2, sizes=(4, (width or 0) - 4)), (x,), ("boxes", "logits"))
+        grid = np.stack([np.linspace(low, 0.8, anchors or 0) for low in (0.2, 0.5, 0.3, 0.4)], axis=1)
+        inputs = (boxes, b.node("scores", ops.Sigmoid(), scores), b.constant("anchors", grid.astype(np.float32)))
+        found, classes, best, count = b.nodes("y", op, inputs, ("found", "classes", "best", "count"))
+        column = ops.Reshape(shape=(1, op.max_detections * op.max_classes, 1))
+        parts = (found, b.node("column", column, classes), b.node("another", column, best))
+        joined = b.node("joined", ops.Concat(axis=2), *parts)
+        return b.node("counted", ops.Add(), joined, count) if op.max_classes == 1 else joined
+
+    return make
+
+
 GRAPHS: dict[str, Graph] = {
     "conv": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, stride=2, use_bias=True)),
     "conv_valid": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, padding="valid")),
@@ -195,6 +295,8 @@ GRAPHS: dict[str, Graph] = {
     "relu": image_graph(lambda b, x: b.node("y", ops.ReLU(), x)),
     "relu6": image_graph(lambda b, x: b.node("y", ops.ReLU6(), x)),
     "sigmoid": image_graph(lambda b, x: b.node("y", ops.Sigmoid(), x)),
+    "identity": image_graph(lambda b, x: b.node("y", ops.Identity(), x)),
+    "dropout": image_graph(lambda b, x: b.node("y", ops.Dropout(rate=0.5), x)),
     "tanh": image_graph(lambda b, x: b.node("y", ops.Tanh(), x)),
     "clip": image_graph(lambda b, x: b.node("y", ops.Clip(minimum=-0.5, maximum=0.25), x)),
     "softmax": image_graph(lambda b, x: b.node("y", ops.Softmax(), x), (1, 10)),
@@ -273,5 +375,100 @@ GRAPHS: dict[str, Graph] = {
         padded_max_pool(lambda b, x: b.node("a", ops.Add(activation=ops.ReLU()), x, x))
     ),
     "average_pool_padded": image_graph(windowed(ops.AveragePool, ((2, 1), (0, 1)))),
+    "matmul": image_graph(matrix_product((0, 2, 1)), (2, 5, 3)),
+    "matmul_of_matrices": image_graph(matrix_product((1, 0)), (5, 3)),
+    "matmul_of_heads": image_graph(matrix_product((0, 1, 3, 2)), (1, 2, 5, 3)),
+    "matmul_broadcast": image_graph(
+        lambda b, x: b.node("y", ops.MatMul(), x, b.node("one", ops.Mean(axes=(0,), keep_dims=True), x)), (2, 3, 3)
+    ),
+    "split": image_graph(split(3, (2, 2))),
+    "split_unequal": image_graph(split(1, (2, 4, 3))),
+    "split_behind_conv": image_graph(behind_conv(split(3, (1, 3)))),
+    "gather": image_graph(gathered(3, [2, 0, 3, 3])),
+    "gather_one": image_graph(gathered(1, 4)),
+    "gather_more_axes": image_graph(gathered(1, [[0, 2, 1], [5, 5, 3]]), (2, 6, 3)),
+    "tile": image_graph(unary(ops.Tile(multiples=(1, 2, 1, 3)))),
+    "pad_reflect": image_graph(unary(ops.Pad(padding=((0, 0), (1, 2), (7, 0), (0, 3)), mode="reflect"))),
+    "pad_edge": image_graph(unary(ops.Pad(padding=((0, 0), (1, 1), (1, 0), (0, 0)), mode="edge"))),
+    "pad_edge_wide": image_graph(unary(ops.Pad(padding=((0, 0), (5, 2), (0, 20), (0, 1)), mode="edge"))),
+    "group_norm": image_graph(group_norm(2)),
+    "group_norm_of_one_group": image_graph(group_norm(1)),
+    "group_norm_of_instances": image_graph(group_norm(4)),
+    "group_norm_of_sequence": image_graph(group_norm(2), (2, 7, 6)),
+    "group_norm_behind_conv": image_graph(behind_conv(group_norm(2))),
+    "l2_normalize": image_graph(unary(ops.L2Normalize())),
+    "l2_normalize_of_small": image_graph(binary_then(ops.Mul(), 1e-3, ops.L2Normalize(epsilon=2e-3))),
+    "l2_normalize_of_features": image_graph(unary(ops.L2Normalize(epsilon=1e-12)), (2, 12)),
+    "min": image_graph(unary(ops.Min(axes=(1, 2)))),
+    "prod": image_graph(unary(ops.Prod(axes=(2,), keep_dims=True))),
+    "argmax": image_graph(as_float(ops.ArgMax(axis=3))),
+    "argmax_keep_dims": image_graph(as_float(ops.ArgMax(axis=1, keep_dims=True, dtype="int32"))),
+    "cast_to_integers": image_graph(cast_and_back("int32")),
+    "cast_to_long_integers": image_graph(cast_and_back("int64")),
+    "cast_to_bytes": image_graph(cast_and_back("uint8")),
+    "cast_to_bool": image_graph(cast_and_back("bool")),
+    "greater": image_graph(chosen(ops.Greater())),
+    "greater_or_equal": image_graph(chosen(ops.GreaterOrEqual())),
+    "less": image_graph(chosen(ops.Less())),
+    "less_or_equal": image_graph(chosen(ops.LessOrEqual())),
+    "equal": image_graph(chosen(ops.Equal())),
+    "and": image_graph(logical(ops.And())),
+    "or": image_graph(logical(ops.Or())),
+    "not": image_graph(logical(ops.Not())),
+    "where_broadcast": image_graph(chosen_by_mask),
+    "rsqrt": image_graph(unary(ops.Rsqrt(), is_positive=True)),
+    "abs": image_graph(unary(ops.Abs())),
+    "neg": image_graph(unary(ops.Neg())),
+    "floor": image_graph(binary_then(ops.Mul(), 3.0, ops.Floor())),
+    "ceil": image_graph(binary_then(ops.Mul(), 3.0, ops.Ceil())),
+    "round": image_graph(binary_then(ops.Mul(), 3.0, ops.Round())),
+    "round_halves": image_graph(
+        lambda b, x: b.node(
+            "y",
+            ops.Round(),
+            b.node("half", ops.Add(), b.node("f", ops.Floor(), x), b.constant("c", np.array(0.5, np.float32))),
+        )
+    ),
+    "sin": image_graph(unary(ops.Sin())),
+    "cos": image_graph(unary(ops.Cos())),
+    "erf": image_graph(unary(ops.Erf())),
+    "detection": image_graph(detection(max_detections=4, max_classes=1, classes=3), (1, 9, 7)),
+    "detection_with_background": image_graph(detection(max_detections=3, max_classes=2, classes=3), (1, 12, 8)),
+    "detection_per_class": image_graph(
+        detection(max_detections=8, max_classes=1, classes=2, is_per_class=True, detections_per_class=4), (1, 12, 7)
+    ),
+    "conv_transpose_grouped": image_graph(transposed((3, 2), (2, 2), ((0, 1), (0, 0)), groups=2, out_channels=6)),
+    "conv_transpose_depthwise": image_graph(
+        transposed((3, 3), (2, 2), ((1, 1), (1, 1)), groups=12, out_channels=12, use_bias=False), (1, 4, 3, 12)
+    ),
+    "conv_transpose_of_many_groups": image_graph(
+        transposed((2, 3), (3, 2), ((0, 3), (2, 0)), dilation=(2, 1), groups=9, out_channels=18), (1, 4, 3, 18)
+    ),
+    "conv_transpose_cut_deeply": image_graph(
+        transposed((1, 2), (2, 2), ((1, 0), (2, 2)), output_padding=(1, 0), groups=9, out_channels=9), (1, 4, 5, 9)
+    ),
+    "conv_transpose_1d_depthwise": image_graph(
+        transposed(
+            *((3,), (2,), ((1, 0),)),
+            dilation=(1,),
+            output_padding=(0,),
+            groups=10,
+            out_channels=10,
+            activation=ops.ReLU(),
+        ),
+        (1, 7, 10),
+    ),
+    "average_pool_counting_padding": image_graph(
+        lambda b, x: b.node(
+            "y", ops.AveragePool(kernel_size=(3, 2), stride=(2, 2), padding=((1, 1), (0, 1)), count_include_pad=True), x
+        )
+    ),
+    "concat_of_many": image_graph(
+        lambda b, x: b.node(
+            "y", ops.Concat(axis=3), *(b.node(f"r{i}", ops.LeakyReLU(slope=i / 8), x) for i in range(8))
+        )
+    ),
+    "resize_nearest_doubled": image_graph(behind_conv(resized((18, 16), "nearest", "half_pixel"))),
+    "resize_nearest_tripled": image_graph(resized((27, 24), "nearest", "asymmetric")),
 }
 """Name -> Graph with the ports "image" and "result"."""

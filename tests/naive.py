@@ -157,3 +157,42 @@ def layer_norm(x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
         for c, value in enumerate(row):
             result[(*where, c)] = float(gamma[c]) * (value - mean) / deviation + float(beta[c])
     return result
+
+
+def group_norm(x: Array, gamma: Array, beta: Array, groups: int, epsilon: float) -> Array:
+    """Normalise each image's run of channels over all positions."""
+    result, run = np.zeros(x.shape), x.shape[-1] // groups
+    for n, *where, c in positions(x.shape):
+        own = range(c // run * run, c // run * run + run)
+        values = [float(x[(n, *place, k)]) for place in positions(x.shape[1:-1]) for k in own]
+        mean = math.fsum(values) / len(values)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values) + epsilon)
+        result[(n, *where, c)] = float(gamma[c]) * (float(x[(n, *where, c)]) - mean) / deviation + float(beta[c])
+    return result
+
+
+Box = tuple[float, float, float, float]
+
+
+def decode(offset: Array, anchor: Array, scales: Sequence[float]) -> Box:
+    """Return (top, left, bottom, right) of an SSD box."""
+    y, x, height, width = (float(value) / scale for value, scale in zip(offset, scales, strict=True))
+    centre_y, centre_x = y * float(anchor[2]) + float(anchor[0]), x * float(anchor[3]) + float(anchor[1])
+    half_height, half_width = math.exp(height) * float(anchor[2]) / 2, math.exp(width) * float(anchor[3]) / 2
+    return centre_y - half_height, centre_x - half_width, centre_y + half_height, centre_x + half_width
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Return intersection / union of two boxes."""
+    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(height, 0) * max(width, 0)
+    return shared / (sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared)
+
+
+def suppress(boxes: Sequence[Box], scores: Sequence[float], least: float, most_overlap: float) -> list[int]:
+    """Go through the boxes from the best on, and keep each that overlaps no kept one."""
+    kept: list[int] = []
+    for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if scores[index] >= least and all(overlap(boxes[index], boxes[each]) <= most_overlap for each in kept):
+            kept.append(index)
+    return kept

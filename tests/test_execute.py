@@ -1,6 +1,7 @@
 """Each NumPy kernel against plain loops, and running whole Graphs."""
 
 import math
+import operator
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from edgecnn.builder import GraphBuilder, he_normal
 from edgecnn.errors import ShapeError, UnsupportedError, UsageError
 from edgecnn.execute import execute, with_image_statistics
 from edgecnn.graph import Array, Graph
-from edgecnn.kernels import KERNELS, evaluate
+from edgecnn.kernels import KERNELS, evaluate, evaluate_all
 from edgecnn.passes.store_float16 import store_float16
 from tests import naive
 
@@ -71,6 +72,19 @@ def test_transposed_convolution_lays_the_kernel_out(window: dict[str, Any], extr
     assert_allclose(found, naive.conv_transpose(image, kernel, bias, **window), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+def test_groups_of_a_transposed_convolution_do_not_see_each_other(stride: tuple[int, ...]) -> None:
+    image, kernel, bias = noise(2, 3, 4, 6), noise(3, 2, 2, 9, seed=1), noise(9, seed=2)
+    window: dict[str, Any] = {"stride": stride, "padding": ((0, 1), (1, 0)), "dilation": (1, 1)}
+    found = evaluate(ops.ConvTranspose(groups=3, output_padding=(0, 0), **window), (image, kernel, bias))
+    for group in range(3):
+        read, gives = slice(2 * group, 2 * group + 2), slice(3 * group, 3 * group + 3)
+        wanted = naive.conv_transpose(
+            image[..., read], kernel[..., gives], bias[gives], output_padding=(0, 0), **window
+        )
+        assert_allclose(found[..., gives], wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("multiplier", [1, 3])
 def test_a_depthwise_convolution_gives_each_channel_its_own_filters(multiplier: int) -> None:
     image, kernel = noise(1, 5, 4, 3), noise(3, 3, 1, 3 * multiplier, seed=1)
@@ -91,6 +105,16 @@ def test_pooling_ignores_padding(window: dict[str, Any], is_max: bool) -> None:
     found = evaluate(op, (image,))
     assert op.output_shapes([image.shape]) == (found.shape,)
     assert_allclose(found, naive.pool(image, is_max=is_max, **window), rtol=1e-5, atol=1e-6)
+
+
+@given(window=windows(max_dilation=1))
+def test_average_pooling_that_counts_padding_averages_zeros(window: dict[str, Any]) -> None:
+    del window["dilation"]
+    image, padding = noise(2, *window.pop("sizes"), 3), window["padding"]
+    found = evaluate(ops.AveragePool(count_include_pad=True, **window), (image,))
+    whole = np.pad(image, ((0, 0), *padding, (0, 0)))
+    wanted = naive.pool(whole, is_max=False, **{**window, "padding": ((0, 0),) * len(padding)})
+    assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_max_pooling_of_negative_numbers_never_gives_the_padding() -> None:
@@ -120,6 +144,29 @@ def test_layer_norm_follows_its_formula_per_position() -> None:
     assert_allclose(found, naive.layer_norm(x, gamma, beta, 1e-2), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_group_norm_follows_its_formula_per_image_and_group(groups: int) -> None:
+    x, (gamma, beta) = 3 + noise(2, 3, 2, 6), noise(2, 6, seed=1)
+    found = evaluate(ops.GroupNorm(groups=groups, epsilon=1e-2), (x, gamma, beta))
+    assert_allclose(found, naive.group_norm(x, gamma, beta, groups, 1e-2), rtol=1e-4, atol=1e-5)
+
+
+def test_l2_normalization_divides_by_the_norm_but_not_by_less_than_epsilon() -> None:
+    x = np.array([[3.0, -4.0], [0.3, 0.4], [0.0, 0.0]], np.float32)
+    assert_allclose(evaluate(ops.L2Normalize(epsilon=1.0), (x,)), [[0.6, -0.8], [0.3, 0.4], [0.0, 0.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b"), [((2, 3), (3, 4)), ((2, 1, 2, 3), (5, 3, 4))])
+def test_matrix_products_broadcast_the_axes_before(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    x, y = noise(*a), noise(*b, seed=1)
+    found = evaluate(ops.MatMul(), (x, y))
+    assert ops.MatMul().output_shapes([a, b]) == (found.shape,)
+    wide, tall = (np.broadcast_to(each, (*found.shape[:-2], *each.shape[-2:])) for each in (x, y))
+    for *batch, row, column in naive.positions(found.shape):
+        wanted = sum(float(wide[(*batch, row, k)]) * float(tall[(*batch, k, column)]) for k in range(3))
+        assert found[(*batch, row, column)] == pytest.approx(wanted, abs=1e-5)
+
+
 @given(size=st.sampled_from([1, 3, 5, 9]), channels=st.integers(1, 7))
 def test_lrn_divides_by_its_neighbours(size: int, channels: int) -> None:
     x, factors = noise(2, 3, channels), {"alpha": 0.3, "beta": 0.6, "bias": 1.5}
@@ -136,6 +183,7 @@ def test_powers_roots_and_logarithms() -> None:
     x = np.array([[0.25, 4.0]], np.float32)
     assert_array_equal(evaluate(ops.Sqrt(), (x,)), [[0.5, 2]])
     assert_allclose(evaluate(ops.Log(), (x,)), [[-math.log(4), math.log(4)]], rtol=1e-6)
+    assert_array_equal(evaluate(ops.Rsqrt(), (x,)), [[2, 0.5]])
     assert_array_equal(evaluate(ops.Pow(), (x, np.array([2.0, 0.5], np.float32))), [[0.0625, 2]])
 
 
@@ -187,6 +235,14 @@ SCALARS: dict[ops.Op, Callable[[float], float]] = {
     ops.GELU(): lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
     ops.GELU(approximate=True): lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
     ops.Exp(): math.exp,
+    ops.Abs(): abs,
+    ops.Neg(): lambda x: -x,
+    ops.Floor(): math.floor,
+    ops.Ceil(): math.ceil,
+    ops.Round(): round,
+    ops.Sin(): math.sin,
+    ops.Cos(): math.cos,
+    ops.Erf(): math.erf,
     ops.Dropout(rate=0.5): lambda x: x,
     ops.Identity(): lambda x: x,
 }
@@ -231,6 +287,56 @@ def test_arithmetic_broadcasts(op: ops.Op, combine: Any) -> None:
         assert found[index] == combine(a[index], b[index[1], 0])
 
 
+@pytest.mark.parametrize(
+    ("op", "combine"),
+    [
+        (ops.Greater(), operator.gt),
+        (ops.GreaterOrEqual(), operator.ge),
+        (ops.Less(), operator.lt),
+        (ops.LessOrEqual(), operator.le),
+        (ops.Equal(), operator.eq),
+        (ops.And(), lambda a, b: a > 0 and b > 0),
+        (ops.Or(), lambda a, b: a > 0 or b > 0),
+    ],
+)
+def test_comparisons_broadcast_to_booleans(op: ops.Op, combine: Any) -> None:
+    a, b = np.round(noise(2, 3, 4)), np.round(noise(3, 1, seed=1))
+    found = evaluate(op, (a > 0, b > 0) if isinstance(op, ops.And | ops.Or) else (a, b))
+    assert found.dtype == bool
+    assert op.output_dtype(["bool"]) == "bool"
+    assert len(set(found.ravel().tolist())) == 2
+    for index in naive.positions((2, 3, 4)):
+        assert found[index] == combine(a[index], b[index[1], 0])
+
+
+def test_halves_are_rounded_to_even_numbers() -> None:
+    assert_array_equal(evaluate(ops.Round(), (np.array([-1.5, -0.5, 0.5, 1.5, 2.5]),)), [-2, 0, 0, 2, 2])
+
+
+def test_a_condition_chooses_and_is_inverted() -> None:
+    mask, a, b = np.array([[True], [False]]), noise(2, 3), noise(3, seed=1)
+    assert_array_equal(evaluate(ops.Where(), (mask, a, b)), [a[0], b])
+    assert_array_equal(evaluate(ops.Not(), (mask,)), [[False], [True]])
+
+
+def test_casts_cut_fractions_off() -> None:
+    found = evaluate(ops.Cast(dtype="int32"), (np.array([-1.7, -0.2, 0.9, 2.5], np.float32),))
+    assert_array_equal(found, [-1, 0, 0, 2])
+    assert found.dtype == np.int32
+    assert_array_equal(evaluate(ops.Cast(dtype="bool"), (np.array([0.0, -2.0]),)), [False, True])
+
+
+@pytest.mark.parametrize(("keep_dims", "shape"), [(False, (2, 4)), (True, (2, 1, 4))])
+def test_argmax_finds_the_first_of_the_largest(keep_dims: bool, shape: tuple[int, ...]) -> None:
+    x, op = np.round(noise(2, 6, 4)), ops.ArgMax(axis=1, keep_dims=keep_dims, dtype="int32")
+    found = evaluate(op, (x,))
+    assert found.shape == shape
+    assert found.dtype == np.int32
+    for n, c in naive.positions((2, 4)):
+        row = [float(value) for value in x[n, :, c]]
+        assert found.reshape(2, 4)[n, c] == row.index(max(row))
+
+
 def test_a_fused_activation_comes_last() -> None:
     assert_array_equal(evaluate(ops.Add(activation=ops.ReLU()), (np.array([1.0, -3.0]), np.array([1.0, 2.0]))), [2, 0])
 
@@ -238,8 +344,8 @@ def test_a_fused_activation_comes_last() -> None:
 @pytest.mark.parametrize("keep_dims", [False, True])
 @pytest.mark.parametrize(
     ("kind", "combine"),
-    [(ops.Mean, lambda row: sum(row) / 12), (ops.Sum, sum), (ops.Max, max)],
-    ids=["mean", "sum", "max"],
+    [(ops.Mean, lambda row: sum(row) / 12), (ops.Sum, sum), (ops.Max, max), (ops.Min, min), (ops.Prod, math.prod)],
+    ids=["mean", "sum", "max", "min", "prod"],
 )
 def test_reductions_over_axes(kind: Any, combine: Callable[[list[float]], float], keep_dims: bool) -> None:
     x, op = noise(2, 3, 4, 5), kind(axes=(1, 2), keep_dims=keep_dims)
@@ -278,6 +384,61 @@ def test_concat_joins_along_its_axis() -> None:
     assert op.output_shapes([a.shape, b.shape]) == (found.shape,)
     assert_array_equal(found[:, :3], a)
     assert_array_equal(found[:, 3:], b)
+
+
+def test_split_is_the_inverse_of_concat() -> None:
+    x, op = noise(2, 7, 3), ops.Split(axis=1, sizes=(1, 4, 2))
+    found = evaluate_all(op, (x,))
+    assert tuple(part.shape for part in found) == op.output_shapes([x.shape])
+    assert_array_equal(evaluate(ops.Concat(axis=1), found), x)
+
+
+def test_gather_puts_the_indices_in_the_place_of_the_axis() -> None:
+    x, indices = noise(2, 5, 3), np.array([[4, 0], [1, 1]])
+    found = evaluate(ops.Gather(axis=1), (x, indices))
+    assert ops.Gather(axis=1).output_shapes([x.shape, indices.shape]) == (found.shape,)
+    for n, i, j, c in naive.positions((2, 2, 2, 3)):
+        assert found[n, i, j, c] == x[n, indices[i, j], c]
+
+
+def test_tile_repeats_and_padding_reflects_or_holds_the_edge() -> None:
+    x = np.array([[1.0, 2.0, 3.0]], np.float32)
+    assert_array_equal(evaluate(ops.Tile(multiples=(2, 2)), (x,)), [[1, 2, 3, 1, 2, 3]] * 2)
+    reflected, held = (evaluate(ops.Pad(padding=((0, 0), (2, 1)), mode=mode), (x,)) for mode in ("reflect", "edge"))
+    assert_array_equal(reflected, [[3, 2, 1, 2, 3, 2]])
+    assert_array_equal(held, [[1, 1, 1, 2, 3, 3]])
+
+
+@pytest.mark.parametrize("is_per_class", [False, True])
+@pytest.mark.parametrize("background", [0, 1])
+def test_detections_are_decoded_and_the_overlapped_ones_dropped(is_per_class: bool, background: int) -> None:
+    scales, rng = (10.0, 10.0, 5.0, 5.0), np.random.default_rng(background)
+    offsets, scores = noise(1, 20, 4), rng.random((1, 20, 2 + background)).astype(np.float32)
+    anchors = rng.uniform(0.2, 0.6, (20, 4)).astype(np.float32)
+    op = ops.DetectionPostProcess(
+        max_detections=9,
+        max_classes=1,
+        is_per_class=is_per_class,
+        score_threshold=0.3,
+        iou_threshold=0.4,
+        classes=2,
+        scales=scales,
+    )
+    boxes = [naive.decode(offset, anchor, scales) for offset, anchor in zip(offsets[0], anchors, strict=True)]
+    rows = [[float(value) for value in row[background:]] for row in scores[0]]
+    candidates = [(i, row.index(max(row))) for i, row in enumerate(rows)]
+    groups = [[(i, label) for i in range(20)] for label in (0, 1)] if is_per_class else [candidates]
+    kept = []
+    for group in groups:
+        chosen = naive.suppress([boxes[i] for i, _ in group], [rows[i][label] for i, label in group], 0.3, 0.4)
+        kept += [group[i] for i in chosen]
+    wanted = sorted(kept, key=lambda each: -rows[each[0]][each[1]])[:9]
+    found, classes, best, count = evaluate_all(op, (offsets, scores, anchors))
+    assert count == [len(wanted)]
+    assert 3 < len(wanted) < 20
+    assert_allclose(found[0, : len(wanted)], [boxes[i] for i, _ in wanted], rtol=1e-4, atol=1e-5)
+    assert_array_equal(classes[0, : len(wanted)], [label for _, label in wanted])
+    assert_allclose(best[0, : len(wanted)], [rows[i][label] for i, label in wanted], rtol=1e-6)
 
 
 def test_every_operator_but_the_opaque_one_has_a_kernel() -> None:

@@ -234,6 +234,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "Conv2DTranspose": (IMAGE, lambda k: k.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=1)),
     "Conv3DTranspose": (VOLUME, lambda k: k.Conv3DTranspose(3, 2, strides=2, use_bias=False)),
     "LayerNormalization": (IMAGE, lambda k: k.LayerNormalization(axis=[3], epsilon=0.01, center=False)),
+    "UnitNormalization": (IMAGE, lambda k: k.UnitNormalization()),
     "GroupNormalization": (IMAGE, lambda k: k.GroupNormalization(2)),
     "Normalization": (IMAGE, lambda k: k.Normalization(mean=[1.0, 2, 3, 4], variance=[1.0, 4, 2, 3])),
     "Rescaling": (IMAGE, lambda k: k.Rescaling(0.5, offset=-1)),
@@ -371,10 +372,7 @@ def refusals(k: Any) -> dict[str, tuple[Any, str]]:
             k.Lambda(lambda x: x, name="mine"),
             "layer 'mine' (Lambda): it holds code, which is never executed.",
         ),
-        "unknown": (
-            k.UnitNormalization(name="unit"),
-            "layer 'unit' (UnitNormalization): this layer class is not read.",
-        ),
+        "unknown": (k.Masking(name="unit"), "layer 'unit' (Masking): this layer class is not read."),
         "channels_first": (
             k.MaxPooling2D(data_format="channels_first", name="p"),
             "layer 'p' (MaxPooling2D): data_format 'channels_last' was wanted; found 'channels_first'.",

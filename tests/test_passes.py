@@ -23,7 +23,6 @@ from edgecnn.passes import (
 )
 from edgecnn.passes.deploy import DEPLOYMENT, deploy
 from edgecnn.passes.editor import GraphEditor, Pass
-from edgecnn.passes.flatten_channels_first import PASS as FLATTEN_CHANNELS_FIRST
 from edgecnn.passes.fold_reshape_into_reduction import PASS as FOLD_RESHAPE
 from edgecnn.passes.store_float16 import store_float16
 from tests.graphs import image_graph, transposed
@@ -221,20 +220,6 @@ def test_a_graph_of_auxiliary_heads_only_keeps_them() -> None:
     assert {reason for _, reason in result.refused} == {"the Graph has no other output"}
 
 
-def flattened(b: GraphBuilder, x: str) -> str:
-    x = b.node("flat", ops.Reshape(shape=(None, 9 * 8 * 4)), x)
-    return b.add(b.dense(x, "left", 5), b.dense(x, "right", 5), "sum")
-
-
-def test_flattening_channels_first_transposes_once_and_reorders_every_dense_kernel() -> None:
-    turned = four_steps(
-        FLATTEN_CHANNELS_FIRST, image_graph(flattened), ["flat"], ["Transpose", "Reshape", "Dense", "Dense", "Add"]
-    )
-    assert turned.nodes[0].op == ops.Transpose(permutation=(0, 3, 1, 2))
-    again = FLATTEN_CHANNELS_FIRST(turned)
-    assert again.refused == (("flat", "it flattens channels-first already"),)
-
-
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 def test_a_dense_layer_over_an_image_is_a_convolution_of_kernel_size_1(half: bool) -> None:
     graph = image_graph(
@@ -244,20 +229,6 @@ def test_a_dense_layer_over_an_image_is_a_convolution_of_kernel_size_1(half: boo
     kernel = turned.tensors["y/kernel_of_1"]
     assert (kernel.shape, kernel.dtype) == ((1, 1, 4, 5), "float32")
     assert str(kernel.data.dtype) == ("float16" if half else "float32")  # type: ignore[union-attr]
-
-
-def test_flattening_keeps_float16_storage() -> None:
-    turned = FLATTEN_CHANNELS_FIRST(store_float16(image_graph(flattened))).graph
-    kernel = turned.tensors["left/kernel_channels_first"]
-    assert (str(kernel.data.dtype), kernel.dtype) == ("float16", "float32")  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1, 7), (1, 3, 5, 1)])
-def test_a_flatten_whose_order_cannot_matter_is_left_alone(shape: tuple[int, ...]) -> None:
-    graph = image_graph(
-        lambda b, x: b.dense(b.node("flat", ops.Reshape(shape=(None, 7 if shape[1] == 1 else 15)), x), "d", 2), shape
-    )
-    assert FLATTEN_CHANNELS_FIRST(graph).graph is graph
 
 
 def test_float16_storage_rounds_all_but_what_would_become_infinite() -> None:
@@ -285,14 +256,10 @@ def test_deployment_leaves_a_trained_block_as_its_layers_alone() -> None:
     graph = image_graph(make)
     deployed = deploy(graph)
     assert [node.kind for node in deployed.graph.nodes] == ["Conv", "Conv", "Add", "Mean", "Dense"]
-    assert deployed.applied == {
-        "remove_auxiliary_heads": 0,
+    assert {name: times for name, times in deployed.applied.items() if times} == {
         "remove_identities": 2,
-        "fold_constants": 0,
         "fold_padding": 1,
-        "fold_reshape_into_reduction": 0,
         "fold_batch_norm": 2,
-        "lower_batch_norm": 0,
         "fuse_activation": 2,
     }
     assert deployed.refused == ()

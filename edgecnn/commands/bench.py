@@ -9,6 +9,7 @@ from rich.console import Console
 
 from edgecnn.commands.model_options import data_option, json_option, target_option, threads_option
 from edgecnn.console import emit, message, progress, show_count, table
+from edgecnn.probe import probe
 
 COLUMNS = ("<artifact", "<target", "threads", "<precision", "median ms", "p10", "p90", "MACs", "GMAC/s", "time / first")
 
@@ -43,6 +44,7 @@ def bench(
     Where a session's memory lies is chance and stays for the whole measurement: give the same file twice to see how
     much that alone makes.
     """
+    probe(artifacts, target)
     room = importlib.import_module("edgecnn.benchmarks.bench")
     plan = room.Plan(rounds=rounds, seed=seed)
     options = room.BenchOptions(

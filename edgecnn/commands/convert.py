@@ -1,22 +1,31 @@
 """`edgecnn convert`: a network into verified artifacts."""
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from edgecnn.commands.model_options import data_option, force_option, json_option, model_options, threads_option
+from edgecnn.commands.choices import source_options
+from edgecnn.commands.model_options import data_option, force_option, json_option, threads_option
 from edgecnn.commands.verify import limit_option, loader, show_parity
 from edgecnn.console import emit, message, progress, show_bytes, table
 from edgecnn.contract import Contract
-from edgecnn.convert import RECIPES, Conversion, ParityError, Plan
+from edgecnn.conversion import Conversion, ParityError, describe
+from edgecnn.convert import RECIPES, Plan
 from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
+from edgecnn.graph import Graph, Node
 from edgecnn.interfaces import Artifact
-from edgecnn.models.build import ZooOptions
-from edgecnn.source import load_model
+from edgecnn.ports import differing_layouts
+from edgecnn.source import Choices, Source, format_of, load_source
+from edgecnn.verify import Parity
+
+LISTED = 5
+"""How many Transposes are described to people."""
 
 FORMATS = ("tflite", "onnx", "openvino")
 
@@ -28,12 +37,12 @@ FORMATS = ("tflite", "onnx", "openvino")
 @click.option(
     "--recipe", type=click.Choice(list(RECIPES)), default="float32", show_default=True, help="How constants are stored."
 )
-@click.option("--batch", default="1", show_default=True, help="Batch size, or 'dynamic' for a symbolic one.")
+@click.option("--batch", help="Batch size, or 'dynamic' for a symbolic one; 1 unless --input-shape says otherwise.")
 @click.option("--no-verify", is_flag=True, help="Hand the artifacts over without holding them against the source.")
 @data_option
 @limit_option
 @threads_option
-@model_options
+@source_options
 @force_option
 @json_option
 def convert(
@@ -42,22 +51,24 @@ def convert(
     formats: str,
     folder: str,
     recipe: Any,
-    batch: str,
+    batch: str | None,
     no_verify: bool,
     data: str | None,
     limit: int,
     threads: int,
-    options: ZooOptions,
+    choices: Choices,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write MODEL as TFLite, ONNX and OpenVINO artifacts, and verify each on real images.
+    """Write MODEL as TFLite, ONNX and OpenVINO (or, with --to keras, Keras) artifacts, and verify each on real images.
 
-    When a check fails, nothing is handed over and the exit code is 1.
+    A source file that has a runtime of its own runs there too, so that our reading of it is proved. When a check fails,
+    nothing is handed over but the smallest model that shows where, and the exit code is 1.
     """
     names = tuple(name.strip() for name in formats.split(",") if name.strip())
-    plan = Plan(formats=names, recipe=recipe, batch=_batch(batch), force=force, threads=threads)
-    graph = load_model(model, options, report=message)
+    plan = Plan(formats=names, recipe=recipe, batch=_batch(batch, choices), force=force, threads=threads)
+    source = load_source(model, choices, report=message)
+    graph = source.graph
     origin: list[str] = []
     if graph.contract is not None and graph.contract.is_assumed:
         message(assumption(graph.contract))
@@ -65,10 +76,10 @@ def convert(
     with progress(f"converting {graph.name}", len(names) * (1 if no_verify else 2)) as advance:
         load = None if no_verify else loader(data, limit, origin)
         try:
-            conversion = convert_graph(graph, Path(folder), plan, load=load, advance=lambda what: advance())
+            conversion = convert_graph(source, Path(folder), plan, load=load, advance=lambda what: advance())
         except ParityError as error:
             failure, conversion = error, error.conversion
-    emit(_as_data(graph.name, conversion), lambda console: _show(console, conversion, origin), as_json=as_json)
+    emit(_as_data(source, conversion), lambda console: _show(console, source, conversion, origin), as_json=as_json)
     if failure is not None:
         raise failure
 
@@ -87,41 +98,130 @@ def transposes(artifact: Artifact) -> int:
     return sum(times for kind, times in artifact.operators.items() if kind.lower() == "transpose")
 
 
-def _batch(text: str) -> int | None:
+def _batch(text: str | None, choices: Choices) -> int | None:
+    shaped = {shape[0] for shape in choices.input_shapes.values()}
+    if text is None:
+        return next(iter(shaped), 1)
     if text == "dynamic":
-        return None
-    if not text.isdecimal() or not 0 < int(text) <= 4096:
+        batch = None
+    elif text.isdecimal() and 0 < int(text) <= 4096:
+        batch = int(text)
+    else:
         raise UsageError(f"--batch must be a number in 1..4096 or 'dynamic'; got {text!r}")
-    return int(text)
+    if shaped - {batch}:
+        raise UsageError(f"--batch {text} contradicts --input-shape, whose batch is {shaped.pop()}. Leave one out.")
+    return batch
 
 
-def _as_data(name: str, conversion: Conversion) -> dict[str, Any]:
-    deployment = conversion.deployment
+def _as_data(source: Source, conversion: Conversion) -> dict[str, Any]:
+    deployment, proof = conversion.deployment, conversion.source_proof
     return {
-        "model": name,
+        "model": source.graph.name,
+        "source": {
+            "path": None if source.path is None else str(source.path),
+            "size_bytes": source.size_bytes,
+            "operators": dict(source.graph.kinds()),
+            "parity": None if proof is None or proof.parity is None else asdict(proof.parity),
+            "note": "" if proof is None else proof.note,
+        },
+        "operators": dict(deployment.graph.kinds()),
         "applied": deployment.applied,
         "refused": [{"pass": p, "node": node, "reason": reason} for p, node, reason in deployment.refused],
-        "artifacts": [{**asdict(a), "path": str(a.path), "transposes": transposes(a)} for a in conversion.artifacts],
+        "transposes": [{"node": name, "between": text} for name, text in kept_transposes(deployment.graph)],
+        "layouts": _layouts(source, conversion),
+        "artifacts": [
+            {**asdict(a), "path": str(a.path), "operators": dict(a.operators), "transposes": transposes(a)}
+            for a in conversion.artifacts
+        ],
         "parity": [asdict(parity) for parity in conversion.parity],
+        "divergences": [{**asdict(d), "model": str(d.model), "values": str(d.values)} for d in conversion.divergences],
+        "notes": conversion.notes,
         "passed": conversion.passed,
     }
 
 
-def _show(console: Console, conversion: Conversion, origin: list[str]) -> None:
-    done = [f"{name} x{times}" for name, times in conversion.deployment.applied.items() if times]
-    console.print(f"Passes: {', '.join(done) or 'none applied'}")
-    for name, node, reason in conversion.deployment.refused:
-        console.print(f"  kept {node}: {name} was refused because {reason}")
-    rows = [
-        (str(a.path), show_bytes(a.size_bytes), ", ".join(f"{count} {kind}" for kind, count in a.operators.items()))
-        for a in conversion.artifacts
+def kept_transposes(graph: Graph) -> list[tuple[str, str]]:
+    """Return (node, what it stands between) for each Transpose that a network itself is left with."""
+    producers = {name: node for node in graph.nodes for name in node.outputs}
+
+    def shown(nodes: list[Node], port: str) -> str:
+        return " and ".join(f"{node.kind} '{node.name}'" for node in nodes) or port
+
+    found = []
+    for node in graph.nodes:
+        if node.kind == "Transpose":
+            before = [producers[name] for name in node.inputs if name in producers]
+            behind = [each for each in graph.nodes if node.output in each.inputs]
+            found.append((node.name, f"between {shown(before, 'an input')} and {shown(behind, 'an output')}"))
+    return found
+
+
+def _layouts(source: Source, conversion: Conversion) -> list[dict[str, str]]:
+    """Return each port that a source file and an artifact show in different orders of axes."""
+    if source.path is None:
+        return []
+    return [
+        {"artifact": str(artifact.path), "port": port, "source": ours, "layout": theirs}
+        for artifact in conversion.artifacts
+        for port, ours, theirs in differing_layouts(
+            conversion.deployment.graph, source.default_layout, format_of(artifact.path).default_layout
+        )
     ]
+
+
+def _show(console: Console, source: Source, conversion: Conversion, origin: list[str]) -> None:
+    _show_deployment(console, conversion)
     console.print()
-    console.print(table("", ("<artifact", "size", "<operators"), rows))
+    console.print(table("", ("<", "size", "operators", "<which"), _sizes(source, conversion)))
     for artifact in conversion.artifacts:
         left = transposes(artifact)
         if left:
             console.print(f"{artifact.path}: {left} Transposes are left, where the order of elements itself matters.")
+    for each in _layouts(source, conversion):
+        console.print(
+            f"{each['artifact']}: '{each['port']}' is {each['layout']}, in the source {each['source']}; "
+            f"--io-layout {each['source'].lower()} keeps it."
+        )
+    proof = conversion.source_proof
     if conversion.parity:
         console.print()
-        show_parity(console, conversion.parity, origin)
+        read = () if proof is None or proof.parity is None else (_of_source(proof.parity),)
+        show_parity(console, (*read, *conversion.parity), origin)
+    if proof is not None and proof.note:
+        console.print(proof.note)
+    for text in (*map(describe, conversion.divergences), *conversion.notes):
+        console.print(text)
+
+
+def _of_source(parity: Parity) -> Parity:
+    """Return the parity of a source file, so named in the table."""
+    return replace(parity, target=f"source file in {parity.target}")
+
+
+def _show_deployment(console: Console, conversion: Conversion) -> None:
+    """Print what was folded, what was kept, and why."""
+    done = [f"{name} x{times}" for name, times in conversion.deployment.applied.items() if times]
+    console.print(f"Passes: {', '.join(done) or 'none applied'}")
+    for name, node, reason in conversion.deployment.refused:
+        console.print(f"  kept {node}: {name} was refused because {reason}")
+    left = kept_transposes(conversion.deployment.graph)
+    for name, text in left[:LISTED]:
+        console.print(f"  kept the Transpose {name} {text}, where the order of elements itself matters")
+    if len(left) > LISTED:
+        console.print(f"  and {len(left) - LISTED} more Transposes; --json names them")
+
+
+def _sizes(source: Source, conversion: Conversion) -> list[tuple[str, str, int, str]]:
+    """Return a row for the source, the deployed network and each artifact."""
+
+    def row(what: str, size: int | None, operators: Mapping[str, int]) -> tuple[str, str, int, str]:
+        listed = ", ".join(f"{times} {kind}" for kind, times in Counter(operators).most_common())
+        return what, "" if size is None else show_bytes(size), sum(operators.values()), listed
+
+    return [
+        row(
+            f"{source.path or source.graph.name}, as read", source.size_bytes, dict(source.graph.kinds().most_common())
+        ),
+        row("deployed", None, dict(conversion.deployment.graph.kinds().most_common())),
+        *(row(str(each.path), each.size_bytes, each.operators) for each in conversion.artifacts),
+    ]

@@ -6,19 +6,19 @@ from typing import Any
 import click
 from rich.console import Console
 
-from edgecnn.commands.model_options import json_option, model_options
+from edgecnn.commands.choices import part_options
+from edgecnn.commands.model_options import json_option
 from edgecnn.console import emit, show_bytes, show_count, table
 from edgecnn.count import Cost, LayerCost, count
 from edgecnn.errors import UsageError
-from edgecnn.models.build import ZooOptions
 from edgecnn.shapes import show_shape
-from edgecnn.source import load_model
+from edgecnn.source import Choices, load_source
 from edgecnn.versus import VERSUS, Comparison, compare
 
 
 @click.command()
 @click.argument("model")
-@model_options
+@part_options
 @click.option(
     "--versus",
     type=click.Choice(list(VERSUS)),
@@ -26,17 +26,18 @@ from edgecnn.versus import VERSUS, Comparison, compare
     "narrow the input of larger ones; with the predicted and the actual ratio.",
 )
 @json_option
-def cost(*, model: str, options: ZooOptions, versus: str | None, as_json: bool) -> None:
+def cost(*, model: str, choices: Choices, versus: str | None, as_json: bool) -> None:
     """Count the MACs and parameters of MODEL for one image.
 
     One MAC is one multiply with its add. Convolution and dense layers count; biases, normalisation, activations and
     pooling count 0; operators that are not known are listed.
     """
-    if options.weights is not None or options.labels is not None:
+    zoo = choices.zoo
+    if zoo is not None and (zoo.weights is not None or zoo.labels is not None):
         raise UsageError(
             "cost counts a definition, which no weights or labels change. Leave --weights and --labels out."
         )
-    graph = load_model(model, options, values=False)
+    graph = load_source(model, choices, values=False).graph
     counted = count(graph)
     comparison = compare(graph, versus) if versus else None
     data: dict[str, Any] = {"model": graph.name, **asdict(counted)}

@@ -15,6 +15,8 @@ from edgecnn.contract import Contract
 from edgecnn.errors import UsageError
 from edgecnn.graph import Array
 from edgecnn.interfaces import SessionOptions
+from edgecnn.ports import Exterior
+from edgecnn.probe import probe
 from edgecnn.source import existing, format_of, target_for
 from edgecnn.verify import run_batches
 from edgecnn.vision.preprocess import read_image
@@ -39,6 +41,7 @@ class Guess:
 def run(*, artifact: str, image: str, top: int, target: str | None, threads: int, as_json: bool) -> None:
     """Classify IMAGE with ARTIFACT; the image is cropped, resized and scaled by the artifact's own contract."""
     path = existing(Path(artifact))
+    probe([path], target)
     guesses = classify(path, Path(image), top=top, target=target, threads=threads)
     data: dict[str, Any] = {"artifact": artifact, "image": image, "classes": [asdict(guess) for guess in guesses]}
 
@@ -63,7 +66,7 @@ def classify(path: Path, image: Path, *, top: int = 5, target: str | None = None
         raise UsageError(f"{path}: it carries no contract, so it is unknown how to feed it an image")
     session = target_for(path, target).open(path, SessionOptions(threads=threads))
     try:
-        outputs = run_batches(session, {"image": read_image(image, contract)[None]}, contract.layout)
+        outputs = run_batches(session, {"image": read_image(image, contract)[None]}, Exterior(default=contract.layout))
     finally:
         session.close()
     name, values = next(iter(outputs.items()))

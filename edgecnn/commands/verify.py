@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from edgecnn.commands.model_options import data_option, json_option, model_options, target_option, threads_option
+from edgecnn.commands.choices import source_options
+from edgecnn.commands.model_options import data_option, json_option, target_option, threads_option
 from edgecnn.console import emit, message, progress, table
 from edgecnn.contract import Contract, Recipe
-from edgecnn.convert import Load, check, shipped_graph
+from edgecnn.convert import shipped_graph
 from edgecnn.feeding import Feeds, load_feeds
 from edgecnn.graph import Graph
-from edgecnn.models.build import ZooOptions
-from edgecnn.source import existing, format_of, load_model
+from edgecnn.proof import Load, References, check
+from edgecnn.source import Choices, existing, format_of, load_source
 from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
 from edgecnn.vision.photographs import MINIMUM
 
@@ -31,7 +32,7 @@ limit_option = click.option(
 @limit_option
 @target_option
 @threads_option
-@model_options
+@source_options
 @json_option
 def verify(
     *,
@@ -41,7 +42,7 @@ def verify(
     limit: int,
     target: str | None,
     threads: int,
-    options: ZooOptions,
+    choices: Choices,
     as_json: bool,
 ) -> None:
     """Hold each ARTIFACT in its runtime against the source MODEL in NumPy, on real images.
@@ -49,7 +50,7 @@ def verify(
     Parity: SNR of at least 80 dB and a maximum error of at most 1e-4 of the output's range. Exit code 1 when one fails.
     """
     paths = [existing(Path(artifact)) for artifact in artifacts]
-    source = load_model(model, options, report=message)
+    source = load_source(model, choices, report=message).graph
     contracts = [format_of(path).read_contract(path) for path in paths]
     recipe: Recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
     origin: list[str] = []
@@ -59,7 +60,7 @@ def verify(
             source,
             shipped,
             paths,
-            loader(data, limit, origin),
+            References(loader(data, limit, origin)),
             threads=threads,
             advance=lambda what: advance(),
             target=target,

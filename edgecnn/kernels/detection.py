@@ -16,7 +16,8 @@ def _detect(op: ops.DetectionPostProcess, boxes: Array, scores: Array, anchors: 
     out_boxes, out_classes, out_scores = (np.zeros((1, kept, *tail), np.float32) for tail in ((4,), (), ()))
     for place, (box, label, score) in enumerate(found[:kept]):
         out_boxes[0, place], out_classes[0, place], out_scores[0, place] = corners[box], label, score
-    return out_boxes, out_classes, out_scores, np.array([min(len(found), kept)], np.float32)
+    boxes_found = len(found) if op.is_per_class else len(found) // op.max_classes
+    return out_boxes, out_classes, out_scores, np.array([min(boxes_found, kept)], np.float32)
 
 
 def decoded(op: ops.DetectionPostProcess, offsets: Array, anchors: Array) -> Array:

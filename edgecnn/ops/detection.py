@@ -16,7 +16,7 @@ class DetectionPostProcess(Op):
     Operands: boxes (1, anchors, 4) as (y, x, height, width) offsets, scores (1, anchors, classes with the background
     first where there is one more than `classes`), anchors (anchors, 4) as (y, x, height, width) of their centres.
     Outputs, float32 and filled up with zeros: boxes (1, D, 4) as (top, left, bottom, right) in 0..1, classes (1, D)
-    counted without the background, scores (1, D), number of detections (1,); D = max_detections * max_classes.
+    counted without the background, scores (1, D), number of boxes (1,); D = max_detections * max_classes.
     Source: LiteRT, tflite/kernels/detection_postprocess.cc (the custom operator TFLite_Detection_PostProcess).
 
     Attributes:

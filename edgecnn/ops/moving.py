@@ -250,6 +250,10 @@ class Opaque(Op):
         """Return the shapes that the file states."""
         return self.shapes
 
+    def output_dtype(self, dtypes: Sequence[str]) -> str:
+        """Return the first operand's type; float32 where there is none."""
+        return dtypes[0] if dtypes else "float32"
+
 
 def _image(shape: Shape) -> tuple[int | None, int, int, int]:
     if len(shape) != 4:

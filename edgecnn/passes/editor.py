@@ -177,6 +177,23 @@ class Pass:
         return PassResult(graph=result, applied=tuple(applied), refused=tuple(refused))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholePass:
+    """A rewrite that sees the whole Graph at once.
+
+    Attributes:
+        name: Its file's name.
+        apply: Returns the new Graph, what was rewritten and what may not be.
+    """
+
+    name: str
+    apply: Callable[[Graph], PassResult]
+
+    def __call__(self, graph: Graph) -> PassResult:
+        """Apply the rewrite."""
+        return self.apply(graph)
+
+
 def absorb(editor: GraphEditor, taker: Node, into: Node, op: Op, inputs: tuple[str, ...]) -> None:
     """Let the node `into` do the work of the `taker` behind it: new operator and operands, the taker's output."""
     editor.remove(taker)

@@ -15,7 +15,9 @@ def match(editor: GraphEditor, node: Node) -> bool:
 def check(editor: GraphEditor, node: Node) -> str | None:
     """Return why the padding must stay."""
     op = node.op
-    if not isinstance(op, Pad) or op.value != 0:
+    if not isinstance(op, Pad) or op.mode != "constant":
+        return "it repeats the picture instead of padding with zeros"
+    if op.value != 0:
         return "it pads with another value than zero"
     if any((*op.padding[0], *op.padding[-1])):
         return "it pads the batch or the channels"

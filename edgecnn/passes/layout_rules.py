@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Node
-from edgecnn.passes.axis_order import Order, identity, inverse, turned
+from edgecnn.passes.axis_order import Order, channels_first, identity, inverse, turned
 from edgecnn.passes.turned_reshape import turned_reshape, with_runs_together
 
 if TYPE_CHECKING:
@@ -190,13 +190,18 @@ def _reshape_over(s: Settler, node: Node, order: Order) -> Turned | None:
 
 
 def _leads_back(s: Settler, tensor: str, order: Order) -> bool:
-    """Tell whether a tensor, as it is or behind followers, meets a Transpose that this order makes unnecessary."""
+    """Tell whether a tensor, as it is or behind followers, meets an operator that wants it held in this order.
+
+    That is a Transpose that the order makes unnecessary, or one that holds its image channels first.
+    """
     waiting, seen = [tensor], {tensor}
     while waiting:
         for taker in s.takers.get(waiting.pop(), ()):
             if isinstance(taker.op, ops.Transpose) and len(taker.op.permutation) == len(order):
                 if turned(order, taker.op.permutation) == identity(len(order)):
                     return True
+            elif isinstance(taker.op, s.first) and order == inverse(channels_first(len(order))):
+                return True
             elif isinstance(taker.op, FOLLOWERS):
                 waiting += [name for name in taker.outputs if name not in seen]
                 seen.update(taker.outputs)

@@ -19,11 +19,10 @@ from edgecnn.errors import GraphError
 from edgecnn.graph import Array, Graph, Node, Port, Tensor, infer_shapes, validate
 from edgecnn.ops import Op, Reshape, Transpose
 from edgecnn.passes.axis_order import Order, channels_first, identity, inverse, turned
-from edgecnn.passes.editor import PassResult
-from edgecnn.passes.layout_rules import FOLLOWERS, RULES, Turned
+from edgecnn.passes.editor import PassResult, WholePass
+from edgecnn.passes.layout_rules import FOLLOWERS, RULES, Rule, Turned
 from edgecnn.shapes import Shape
 
-NAME = "settle_layout"
 IMAGE_RANK = 4
 """Ports of this rank or more may be pictures, which formats show in their own layout."""
 
@@ -39,8 +38,26 @@ class View:
 class Settler:
     """Walks a Graph and writes its nodes again, each in the order in which its input is held."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        rules: Mapping[type[Op], Rule] = RULES,
+        *,
+        first: tuple[type[Op], ...] = (),
+        is_pass: bool = False,
+    ) -> None:
+        """Start at the inputs.
+
+        Args:
+            graph: To write again.
+            rules: Operator -> how it is written over what is held.
+            first: Operators whose rule holds the image channels first.
+            is_pass: Whether a tensor whose order changes must change its name, as a pass promises.
+        """
         self.graph = graph
+        self.rules = rules
+        self.first = first
+        self.is_pass = is_pass
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = {}
         self.takers: dict[str, list[Node]] = {}
@@ -65,7 +82,7 @@ class Settler:
             if isinstance(node.op, Transpose):
                 self._pass_by(node, node.op.permutation)
                 continue
-            rule = RULES.get(type(node.op))
+            rule = self.rules.get(type(node.op))
             found = rule(self, node) if rule else None
             self._write(node, found or self._as_it_is(node))
 
@@ -145,12 +162,17 @@ class Settler:
         return Turned(op=node.op, inputs=inputs)
 
     def _write(self, node: Node, found: Turned) -> None:
-        written = replace(node, op=found.op, inputs=found.inputs)
+        names = [self._name_of(name, found.order) for name in node.outputs]
+        written = replace(node, op=found.op, inputs=found.inputs, outputs=tuple(names))
         shapes = infer_shapes(written, tuple(self.tensors[name].shape for name in written.inputs))
         self.nodes.append(written)
-        for name, shape in zip(node.outputs, shapes, strict=True):
-            self.tensors[name] = replace(self.graph.tensors[name], shape=shape)
-            self._views[name] = View(held=name, order=found.order or identity(len(shape)))
+        for value, name, shape in zip(node.outputs, names, shapes, strict=True):
+            self.tensors[name] = replace(self.graph.tensors[value], name=name, shape=shape)
+            self._views[value] = View(held=name, order=found.order or identity(len(shape)))
+
+    def _name_of(self, tensor: str, order: Order | None) -> str:
+        is_same = (order is None or order == identity(len(order))) and tensor not in self.shuffled
+        return tensor if is_same or not self.is_pass else self._free(f"{tensor}/held")
 
     def _turn(self, tensor: str, view: View, permutation: Order) -> str:
         """Write the Transpose of what is held, or the Reshape that does the same."""
@@ -192,7 +214,7 @@ def push_transposes(graph: Graph) -> PassResult:
     """Settle the Transposes of a Graph whose ports are settled already; what stays is refused with a reason."""
     if not any(isinstance(node.op, Transpose) for node in graph.nodes):
         return PassResult(graph=graph, applied=(), refused=())
-    settler = Settler(graph)
+    settler = Settler(graph, is_pass=True)
     for port in graph.inputs:
         settler.open(port.tensor, identity(len(graph.tensors[port.tensor].shape)))
     settler.walk()
@@ -247,3 +269,6 @@ def _is_channels_first(takers: Mapping[str, list[Node]], tensor: str, tensors: M
                 waiting += [name for name in node.outputs if name not in seen and len(tensors[name].shape) == rank]
                 seen.update(node.outputs)
     return False
+
+
+PASS = WholePass(name="settle_layout", apply=push_transposes)

@@ -1,0 +1,175 @@
+"""Rows of OpenVINO: convolutions, pools, dense layers, normalisation and reductions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgecnn import ops
+from edgecnn.graph import Array, Node
+from edgecnn.shapes import Padding
+
+from ._channels_first import kernel_first, transposed_kernel_first
+from ._ir_xml import Value
+from ._openvino_emitter import OpenvinoEmitter
+
+
+def _conv(e: OpenvinoEmitter, node: Node) -> Value:
+    op: Any = node.op
+    rank = len(op.stride)
+
+    def grouped(data: Array) -> Array:
+        kernel = kernel_first(data)
+        return kernel if op.groups == 1 else kernel.reshape(op.groups, -1, *kernel.shape[1:])
+
+    kernel: Any = e.constant(node, "kernel", grouped)
+    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * rank))
+    return e.layer(
+        node,
+        "Convolution" if op.groups == 1 else "GroupConvolution",
+        [e.operand(node), kernel],
+        bias,
+        strides=op.stride,
+        dilations=op.dilation,
+        **pads(op.padding),
+        auto_pad="explicit",
+    )
+
+
+def _conv_transpose(e: OpenvinoEmitter, node: Node) -> Value:
+    op: Any = node.op
+
+    def arrange(data: Array) -> Array:
+        kernel = transposed_kernel_first(data, op.groups)
+        return kernel[0] if op.groups == 1 else kernel
+
+    kernel: Any = e.constant(node, "kernel", arrange)
+    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * len(op.stride)))
+    return e.layer(
+        node,
+        "ConvolutionBackpropData" if op.groups == 1 else "GroupConvolutionBackpropData",
+        [e.operand(node), kernel],
+        bias,
+        strides=op.stride,
+        dilations=op.dilation,
+        **pads(op.padding),
+        output_padding=op.output_padding,
+        auto_pad="explicit",
+    )
+
+
+def _dense(e: OpenvinoEmitter, node: Node) -> Value:
+    is_turned = e.graph.constant(node, "kernel") is not None
+    kernel: Any = e.constant(node, "kernel", np.transpose if is_turned else None)
+    operands, bias = [e.operand(node), kernel], e.constant(node, "bias")
+    return e.layer(node, "MatMul", operands, bias, transpose_a=False, transpose_b=is_turned)
+
+
+def _mat_mul(e: OpenvinoEmitter, node: Node) -> Value:
+    return e.layer(node, "MatMul", e.operands(node), transpose_a=False, transpose_b=False)
+
+
+def _max_pool(e: OpenvinoEmitter, node: Node) -> Value:
+    return e.layer(node, "MaxPool", [e.operand(node)], **_window(node.op))
+
+
+def _average_pool(e: OpenvinoEmitter, node: Node) -> Value:
+    op: Any = node.op
+    return e.layer(node, "AvgPool", [e.operand(node)], **_window(op, {"exclude-pad": not op.count_include_pad}))
+
+
+def _window(op: Any, own: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Return what a pool states, its own attributes behind its window."""
+    sizes = {"kernel": op.kernel_size, "strides": op.stride, **pads(op.padding)}
+    return {**sizes, **(own or {}), "rounding_type": "floor", "auto_pad": "explicit"}
+
+
+def _reduction(kind: str) -> Callable[[OpenvinoEmitter, Node], Value]:
+    def emit(e: OpenvinoEmitter, node: Node) -> Value:
+        op: Any = node.op
+        inputs = [e.operand(node), e.integers(f"{node.name}/axes", op.axes)]
+        return e.layer(node, kind, inputs, keep_dims=op.keep_dims)
+
+    return emit
+
+
+def _arg_max(e: OpenvinoEmitter, node: Node) -> Value:
+    """TopK of one, stable so that the first of equals wins, without the axis where it goes."""
+    op: Any = node.op
+    source, axis = e.operand(node), op.axis
+    element, shape = e.stored(node.output)
+    kept = (*source.dims[:axis], 1, *source.dims[axis + 1 :])
+    data: dict[str, Any] = {"axis": axis, "mode": "max", "sort": "value", "index_element_type": element, "stable": True}
+    name = node.name if op.keep_dims else e.free(f"{node.name}/kept")
+    likes = [(source.element, kept), (element, kept)]
+    _, found = e.add_of("TopK", name, [source, e.integer(f"{node.name}/one", 1)], likes, **data)
+    if op.keep_dims:
+        return found
+    return e.add("Squeeze", node.name, [found, e.integers(f"{node.name}/axis", [axis])], (element, shape))
+
+
+def _layer_norm(e: OpenvinoEmitter, node: Node) -> Value:
+    op: Any = node.op
+    axis, x, rank = e.channel_axis(node), e.operand(node), len(e.graph.tensors[node.output].shape)
+    ones = [1] * (rank - 1 - axis)
+    vectors: Any = [e.constant(node, name, lambda data: data.reshape(-1, *ones)) for name in ("gamma", "beta")]
+    axes = e.integers(f"{node.name}/axes", [axis])
+    data: dict[str, Any] = {"normalize_variance": True, "eps": float(op.epsilon), "eps_mode": "inside_sqrt"}
+    normal = e.step(node, "MVN", [x, axes], "normal", **data)
+    return e.layer(node, "Multiply", [normal, vectors[0]], vectors[1], auto_broadcast="numpy")
+
+
+def _group_norm(e: OpenvinoEmitter, node: Node) -> Value:
+    op: Any = node.op
+    operands: Any = [e.operand(node), e.constant(node, "gamma"), e.constant(node, "beta")]
+    return e.layer(node, "GroupNormalization", operands, num_groups=op.groups, epsilon=float(op.epsilon))
+
+
+def _l2_normalize(e: OpenvinoEmitter, node: Node) -> Value:
+    """NormalizeL2, whose eps is the least sum of squares."""
+    op: Any = node.op
+    axes = e.integers(f"{node.name}/axes", [e.channel_axis(node)])
+    return e.layer(node, "NormalizeL2", [*e.operands(node), axes], eps=float(op.epsilon) ** 2, eps_mode="max")
+
+
+def _lrn(e: OpenvinoEmitter, node: Node) -> Value:
+    """OpenVINO divides its alpha by the size of the window; the Graph does not.
+
+    Its CPU plugin (of 2026.4) cuts the bias to a whole number, so that any other is taken out of the power:
+    (bias + alpha s) ** -beta = bias ** -beta (1 + alpha / bias s) ** -beta.
+    """
+    op: Any = node.op
+    is_whole = float(op.bias).is_integer()
+    bias, alpha = (op.bias, op.alpha) if is_whole else (1.0, op.alpha / op.bias)
+    data = {"alpha": float(alpha * op.size), "beta": float(op.beta), "bias": float(bias), "size": op.size}
+    inputs = [e.operand(node), e.integers(f"{node.name}/axes", [1])]
+    if is_whole:
+        return e.add("LRN", node.name, inputs, e.stored(node.output), **data)
+    factor = e.scalar(f"{node.name}/factor", op.bias**-op.beta)
+    return e.layer(node, "Multiply", [e.step(node, "LRN", inputs, "of_bias_1", **data), factor], auto_broadcast="numpy")
+
+
+def pads(padding: Padding) -> dict[str, Any]:
+    """Return spatial padding as a window layer states it."""
+    return {"pads_begin": tuple(before for before, _ in padding), "pads_end": tuple(after for _, after in padding)}
+
+
+ROWS: dict[type[ops.Op], Callable[[OpenvinoEmitter, Node], Value]] = {
+    ops.Conv: _conv,
+    ops.ConvTranspose: _conv_transpose,
+    ops.Dense: _dense,
+    ops.MatMul: _mat_mul,
+    ops.LayerNorm: _layer_norm,
+    ops.GroupNorm: _group_norm,
+    ops.L2Normalize: _l2_normalize,
+    ops.LRN: _lrn,
+    ops.MaxPool: _max_pool,
+    ops.AveragePool: _average_pool,
+    ops.Mean: _reduction("ReduceMean"),
+    ops.Sum: _reduction("ReduceSum"),
+    ops.Max: _reduction("ReduceMax"),
+    ops.Min: _reduction("ReduceMin"),
+    ops.Prod: _reduction("ReduceProd"),
+    ops.ArgMax: _arg_max,
+}
+"""Operator -> how it is written."""

@@ -1,0 +1,135 @@
+"""Rows of TFLite's operators that work element by element, types and comparisons included."""
+
+from collections.abc import Callable
+from functools import reduce
+
+import numpy as np
+
+from edgecnn import ops
+
+from ._tflite_read_call import Call, Row
+from ._tflite_read_network import Constant, Value, is_known
+
+
+def _plain(make: Callable[[Call], ops.Op], operands: int) -> Row:
+    """Return the row of an operator that takes its operands as they are."""
+    return lambda call: call.node(make(call), *(call.value(position) for position in range(operands)))
+
+
+def _always(op: ops.Op, operands: int = 1) -> Row:
+    return _plain(lambda call: op, operands)
+
+
+def _square(call: Call) -> Value:
+    return call.node(ops.Mul(), call.value(0), call.value(0))
+
+
+def _squared_difference(call: Call) -> Value:
+    difference = call.step("difference", ops.Sub(), call.value(0), call.value(1))
+    return call.node(ops.Mul(), difference, difference)
+
+
+def _div(call: Call) -> Value:
+    if "int" in call.network.dtype(call.value(0)) and not all(is_known(value) for value in call.values()):
+        raise call.unsupported("division of computed integers is not read")
+    return call.node(ops.Div(), call.value(0), call.value(1))
+
+
+def _floor_div(call: Call) -> Value:
+    a, b = call.value(0), call.value(1)
+    if "int" not in call.network.dtype(a):
+        return call.node(ops.Floor(), call.step("quotient", ops.Div(), a, b))
+    return call.on_known_integers(np.floor_divide)
+
+
+def _add_n(call: Call) -> Value:
+    first, *middle, last = call.values() if len(call) > 1 else (*call.values(), call.scalar("zero", 0.0))
+    total = reduce(lambda total, each: call.step("sum", ops.Add(), total, each), middle, first)
+    return call.node(ops.Add(), total, last)
+
+
+def _prelu(call: Call) -> Value:
+    """PRELU: the slopes have no batch, or one of 1."""
+    slope, rank = call.value(1), len(call.shape(0))
+    if isinstance(slope, Constant) and slope.data.ndim == rank > 1 and len(slope.data) == 1:
+        slope = Constant(name=slope.name, data=slope.data[0], dtype=slope.dtype)
+    return call.node(ops.PReLU(), call.value(0), slope)
+
+
+def _cast(call: Call) -> Value:
+    dtype = call.network.stated_dtype(call.operator.outputs[0])
+    return call.node(ops.Cast(dtype=dtype), call.value(0))
+
+
+def _dequantize(call: Call) -> Value:
+    """DEQUANTIZE of float16: a constant is one that is stored narrower than it computes."""
+    value = call.value(0)
+    if call.network.dtype(value) != "float16":
+        raise call.unsupported("quantized .tflite files are not read yet")
+    if isinstance(value, Constant):
+        return Constant(name=call.name, data=value.data, dtype="float32")
+    return call.node(ops.Cast(dtype="float32"), value)
+
+
+def _select(call: Call) -> Value:
+    """SELECT: a condition of one axis chooses whole rows. Source: LiteRT, tflite/kernels/select.cc."""
+    condition, rank = call.value(0), len(call.shape(1))
+    shape = call.network.shape(condition)
+    if len(shape) == 1 and rank > 1:
+        condition = call.step("rows", ops.Reshape(shape=(*shape, *(1,) * (rank - 1))), condition)
+    return call.node(ops.Where(), condition, call.value(1), call.value(2))
+
+
+def _not_equal(call: Call) -> Value:
+    return call.node(ops.Not(), call.step("equal", ops.Equal(), call.value(0), call.value(1)))
+
+
+ROWS: dict[str, Row] = {
+    "ADD": _always(ops.Add(), 2),
+    "SUB": _always(ops.Sub(), 2),
+    "MUL": _always(ops.Mul(), 2),
+    "DIV": _div,
+    "FLOOR_DIV": _floor_div,
+    "FLOOR_MOD": lambda call: call.on_known_integers(np.remainder),
+    "ADD_N": _add_n,
+    "POW": _always(ops.Pow(), 2),
+    "MAXIMUM": _always(ops.Maximum(), 2),
+    "MINIMUM": _always(ops.Minimum(), 2),
+    "SQUARE": _square,
+    "SQUARED_DIFFERENCE": _squared_difference,
+    "RELU": _always(ops.ReLU()),
+    "RELU6": _always(ops.ReLU6()),
+    "RELU_N1_TO_1": _always(ops.Clip(minimum=-1.0, maximum=1.0)),
+    "RELU_0_TO_1": _always(ops.Clip(minimum=0.0, maximum=1.0)),
+    "LEAKY_RELU": _plain(lambda call: ops.LeakyReLU(slope=call.option_or("alpha", 0.0)), 1),
+    "PRELU": _prelu,
+    "ELU": _always(ops.ELU()),
+    "LOGISTIC": _always(ops.Sigmoid()),
+    "TANH": _always(ops.Tanh()),
+    "HARD_SWISH": _always(ops.HardSwish()),
+    "GELU": _plain(lambda call: ops.GELU(approximate=bool(call.option_or("approximate", False))), 1),
+    "ABS": _always(ops.Abs()),
+    "NEG": _always(ops.Neg()),
+    "FLOOR": _always(ops.Floor()),
+    "CEIL": _always(ops.Ceil()),
+    "ROUND": _always(ops.Round()),
+    "SIN": _always(ops.Sin()),
+    "COS": _always(ops.Cos()),
+    "SQRT": _always(ops.Sqrt()),
+    "RSQRT": _always(ops.Rsqrt()),
+    "EXP": _always(ops.Exp()),
+    "LOG": _always(ops.Log()),
+    "CAST": _cast,
+    "DEQUANTIZE": _dequantize,
+    "EQUAL": _always(ops.Equal(), 2),
+    "NOT_EQUAL": _not_equal,
+    "GREATER": _always(ops.Greater(), 2),
+    "GREATER_EQUAL": _always(ops.GreaterOrEqual(), 2),
+    "LESS": _always(ops.Less(), 2),
+    "LESS_EQUAL": _always(ops.LessOrEqual(), 2),
+    "LOGICAL_AND": _always(ops.And(), 2),
+    "LOGICAL_OR": _always(ops.Or(), 2),
+    "LOGICAL_NOT": _always(ops.Not()),
+    "SELECT": _select,
+    "SELECT_V2": _always(ops.Where(), 3),
+}

@@ -1,0 +1,146 @@
+"""Prove: artifacts against their source, and our reading of a source file against the file's own runtime."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgecnn.contract import Contract
+from edgecnn.errors import InputFileError, MissingError, UsageError
+from edgecnn.feeding import Feeds
+from edgecnn.graph import Array, Graph
+from edgecnn.ports import exterior
+from edgecnn.probe import IN_PYTHON, probe
+from edgecnn.source import Source, format_of, target_for
+from edgecnn.verify import MINIMUM_SNR_DB, Parity, reference_outputs, verify
+
+MINIMUM_SNR_FLOAT16_DB = 40.0
+"""Of our reading of a file with float16 constants against its runtime, which may compute in float16 (11 bits)."""
+
+Load = Callable[[Graph, Contract | None], Feeds]
+"""(source, contract of its input) -> what to feed it."""
+
+
+class References:
+    """What Graphs compute on real images; each is executed once for each contract that feeds it differently."""
+
+    def __init__(self, load: Load) -> None:
+        """Start with nothing executed.
+
+        Args:
+            load: Gives the images.
+        """
+        self._load = load
+        self._feeds: dict[Any, dict[str, Array]] = {}
+        self._outputs: dict[Any, tuple[Graph, dict[str, Array]]] = {}
+
+    def inputs(self, graph: Graph, contract: Contract | None) -> dict[str, Array]:
+        """Return input name -> (N, ...) values."""
+        shapes = tuple((port.name, graph.tensors[port.tensor].shape[1:]) for port in graph.inputs)
+        key = shapes, _feeding(contract)
+        if key not in self._feeds:
+            self._feeds[key] = self._load(graph, contract).values
+        return self._feeds[key]
+
+    def outputs(self, graph: Graph, contract: Contract | None) -> dict[str, Array]:
+        """Return output name -> (N, ...) values."""
+        key = id(graph), _feeding(contract)
+        if key not in self._outputs:
+            # the Graph is kept, because an id is only unique as long as its object lives
+            self._outputs[key] = graph, reference_outputs(graph, self.inputs(graph, contract))
+        return self._outputs[key][1]
+
+
+def _feeding(contract: Contract | None) -> Contract | None:
+    """Return what of a contract decides how pixels become the input."""
+    if contract is None:
+        return None
+    return replace(contract, layout="NHWC", output="logits", labels=(), recipe="float32", macs=None, is_assumed=False)
+
+
+def check(
+    source: Graph,
+    shipped: Graph,
+    artifacts: Sequence[Path],
+    references: References,
+    *,
+    threads: int = 1,
+    advance: Callable[[str], None] = lambda what: None,
+    target: str | None = None,
+) -> tuple[Parity, ...]:
+    """Verify artifacts of one source.
+
+    Args:
+        source: The source Graph, any batch.
+        shipped: What was written: the reference for rounded constants.
+        artifacts: Files.
+        references: Gives real images, and what Graphs make of them.
+        threads: For the runtimes.
+        advance: Called with what was just finished.
+        target: Name of the target, or None for each format's own.
+    """
+    checked = []
+    for path in artifacts:
+        form = format_of(path)
+        stored = form.read_contract(path)
+        contract = stored or source.contract
+        exact = references.outputs(source, contract)
+        rounded = references.outputs(shipped, contract) if has_float16(shipped) else None
+        parity = verify(
+            rounded or exact,
+            path,
+            target_for(path, target),
+            references.inputs(source, contract),
+            rounding=exact if rounded else None,
+            threads=threads,
+            exterior=exterior(shipped, form.default_layout, stored),
+        )
+        checked.append(parity)
+        advance(f"verified {path.name}")
+    return tuple(checked)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceProof:
+    """Whether we read a source file as its own runtime does.
+
+    Attributes:
+        parity: Of the file in its runtime with what was read, or None where that could not be run.
+        note: Why it could not be run.
+    """
+
+    parity: Parity | None
+    note: str = ""
+
+
+def check_source(source: Source, references: References, *, threads: int = 1) -> SourceProof | None:
+    """Run a source file in its own runtime on the same images and compare what was read with it.
+
+    The file is the user's: a child process tries it first.
+
+    Returns:
+        None where there is no file, or no runtime besides our own reading of it.
+    """
+    path, graph = source.path, source.read
+    if path is None or (target := target_for(path, None)).name in IN_PYTHON:
+        return None
+    contract = graph.contract or source.graph.contract
+    try:
+        probe([path])
+        parity = verify(
+            references.outputs(graph, contract),
+            path,
+            target,
+            references.inputs(graph, contract),
+            exterior=exterior(graph, source.default_layout),
+            threads=threads,
+            minimum_snr_db=MINIMUM_SNR_FLOAT16_DB if has_float16(graph) else MINIMUM_SNR_DB,
+        )
+    except (MissingError, InputFileError, UsageError) as error:
+        return SourceProof(parity=None, note=f"{path}: our reading of it could not be proved in {target.name}: {error}")
+    return SourceProof(parity=parity)
+
+
+def has_float16(graph: Graph) -> bool:
+    """Tell whether any constant is stored as float16."""
+    return any(tensor.data is not None and tensor.data.dtype == "float16" for tensor in graph.tensors.values())
