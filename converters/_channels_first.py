@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node, Port
@@ -42,7 +40,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
 
     @abstractmethod
     def emit_constant(self, name: str, data: Array, dtype: str) -> Handle:
-        """Add a constant, stored as it is in `data`, that computes as `dtype`."""
+        """Add a constant, stored as `data` is (in C order, whatever the order in memory), that computes as `dtype`."""
 
     def port_is_first(self, port: Port) -> bool:
         """Tell whether callers see this port channels first."""
@@ -67,7 +65,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         """Return the value of a held tensor; a constant is added when it is first asked for."""
         known = self.graph.tensors[tensor]
         if tensor not in self._handles and known.data is not None:
-            self._handles[tensor] = self.emit_constant(tensor, np.asarray(known.data, order="C"), known.dtype)
+            self._handles[tensor] = self.emit_constant(tensor, known.data, known.dtype)
         return self._handles[tensor]
 
     def operand(self, node: Node, position: int = 0) -> Handle:
@@ -94,7 +92,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
             raise UnsupportedError(
                 f"{node.name}: a constant {operand} was wanted; got a computed one. Make it constant."
             )
-        return self.emit_constant(name, np.ascontiguousarray(arrange(data)), dtype)
+        return self.emit_constant(name, arrange(data), dtype)
 
     def channel_axis(self, node: Node) -> int:
         """Return where the channels (the Graph's last axis) of a node's output are held."""

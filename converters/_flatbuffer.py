@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgecnn.errors import InputFileError
 from edgecnn.extras import require
 from edgecnn.graph import Array
@@ -33,15 +35,18 @@ class AlignedBuffer:
     """A constant in the shape of the schema's BufferT, packed aligned."""
 
     def __init__(self, data: Array | bytes) -> None:
-        self.content = memoryview(data if isinstance(data, bytes) else data.data).cast("B")
+        self.data = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's object API calls it so
         """Write the table, and its bytes as an aligned vector before it."""
-        module, size, vector = schema(), len(self.content), None
+        module, size, vector = schema(), self.data.nbytes, None
         if size:
             builder.StartVector(1, size, ALIGNMENT)
             builder.head = builder.Head() - size
-            builder.Bytes[builder.Head() : builder.Head() + size] = self.content
+            place = np.frombuffer(builder.Bytes, self.data.dtype, self.data.size, builder.Head())
+            place.reshape(self.data.shape)[...] = (
+                self.data
+            )  # in whatever order it lies in memory, without a copy between
             vector = builder.EndVector()
         module.BufferStart(builder)
         if vector is not None:

@@ -15,6 +15,8 @@ from typing import BinaryIO, NamedTuple
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
+
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
 from edgecnn.shapes import Shape
@@ -121,8 +123,8 @@ class Weights:
         self._size_bytes = 0
 
     def add(self, data: Array) -> int:
-        """Return the offset in bytes of a C-contiguous array."""
-        key = hashlib.sha256(data.data).digest()
+        """Return the offset in bytes of an array, whatever its memory order."""
+        key = hashlib.sha256(np.asarray(data, order="C").data).digest()
         if key not in self._offsets:
             offset = -(-self._size_bytes // ALIGNMENT) * ALIGNMENT
             self._offsets[key] = offset
@@ -134,7 +136,7 @@ class Weights:
         """Write all constants, zeros between them."""
         for offset, data in self._chunks:
             file.write(bytes(offset - file.tell()))
-            file.write(data.data)
+            file.write(np.asarray(data, order="C").data)
 
 
 def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[Value, str], info: Mapping[str, str]) -> str:

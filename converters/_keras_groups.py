@@ -24,6 +24,7 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.graph import Array, Graph, Node
 from edgecnn.kernels import evaluate
+from edgecnn.passes import fold_reshape_into_slice
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.shapes import Padding, Shape, effective_kernel_size, output_size
 
@@ -248,6 +249,7 @@ def expand(op: ops.Op, shapes: tuple[Shape, ...]) -> Parts:
 
 def lowered(graph: Graph) -> Graph:
     """Return the Graph with groups in place of the operators that Keras has no layer for."""
+    graph = fold_reshape_into_slice.PASS(graph).graph  # a shuffle written through the batch, which Keras keeps apart
     groups = {node.name: expand(node.op, graph.shapes(node.inputs)) for node in graph.nodes}
     if not any(groups.values()):
         return graph

@@ -22,6 +22,7 @@ from edgecnn.shapes import show_shape
 from ._keras_groups import lowered
 from ._keras_operators import WRITERS
 from ._keras_ports import MARK
+from ._keras_untied import untied
 from ._keras_writers import REMEDY, LayerSpec, NodeView
 
 LARGEST_CONSTANT = 1 << 18
@@ -159,6 +160,7 @@ def to_keras(graph: Graph) -> Any:
         UnsupportedError: Naming the node that Keras has no layer for.
         MissingError: When Keras is not installed.
     """
+    graph = untied(graph)
     steps, whole, graph = plan(graph), graph, lowered(graph)
     _require_float32_inputs(graph)
     keras = framework(purpose="a Keras model")
@@ -232,6 +234,7 @@ def with_keras_weights(graph: Graph, model: Any) -> Graph:
     Raises:
         UsageError: When the model lacks a layer or its weights have other shapes.
     """
+    graph = untied(graph)
     layers = {layer.name: layer for layer in model.layers}
     tensors = dict(graph.tensors)
     for step in plan(graph):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from edgecnn.graph import Array, Graph, Node, Port
 from edgecnn.shapes import Shape
 
 from ._channels_first import ChannelsFirstEmitter
+from ._onnx_stream import write_model
 
 IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9}
 """Opset -> the IR version that came with it. Source: onnx/onnx, docs/Versioning.md."""
@@ -34,7 +35,6 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
         super().__init__(graph)
         self.opset = opset
         self._helper = require("onnx.helper", purpose="writing .onnx files")
-        self._from_array = require("onnx.numpy_helper", purpose="writing .onnx files").from_array
         self.nodes: list[Any] = []
         self._initializers: dict[str, Array] = {}
         self._constants: dict[tuple[str, np.dtype[Any], Shape, bytes], str] = {}
@@ -110,7 +110,7 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
 
     def emit_constant(self, name: str, data: Array, dtype: str) -> str:
         """Add an initializer (equal ones once), and a Cast where it is stored narrower than it computes."""
-        key = (dtype, data.dtype, data.shape, sha256(data.data).digest())
+        key = (dtype, data.dtype, data.shape, sha256(np.asarray(data, order="C").data).digest())
         if key not in self._constants:
             stored = self._constants[key] = self.free(name)
             self._initializers[stored] = data
@@ -123,8 +123,8 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
         """Add an int64 initializer."""
         return self.emit_constant(name, np.asarray(values, np.int64), "int64")
 
-    def model(self, contract: str | None) -> Any:
-        """Return the ModelProto."""
+    def write(self, file: BinaryIO, contract: str | None) -> None:
+        """Write the finished model."""
         for port in self.graph.outputs:
             self._show(port)
         graph = self._helper.make_graph(
@@ -132,14 +132,13 @@ class OnnxEmitter(ChannelsFirstEmitter[str]):
             self.graph.name,
             [self._port(port) for port in self.graph.inputs],
             [self._port(port) for port in self.graph.outputs],
-            [self._from_array(data, name) for name, data in self._initializers.items()],
         )
         opset = self._helper.make_opsetid("", self.opset)
         model = self._helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSIONS[self.opset])
         model.producer_name, model.producer_version = "edgecnn", __version__
         if contract is not None:
             self._helper.set_model_props(model, {CONTRACT_KEY: contract})
-        return model
+        write_model(file, model, self._initializers)
 
     def _show(self, port: Port) -> None:
         """Make sure that a value with the port's own name exists."""

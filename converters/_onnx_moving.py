@@ -1,10 +1,15 @@
 """Rows of ONNX: the operators that move data."""
 
 from collections.abc import Callable
+from math import floor
 from typing import Any
+
+import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Node
+from edgecnn.ops import known
+from edgecnn.shapes import Shape
 
 from ._onnx_emitter import OnnxEmitter
 from ._onnx_layers import pads
@@ -66,16 +71,40 @@ def _tile(e: OnnxEmitter, node: Node) -> str:
 def _resize(e: OnnxEmitter, node: Node) -> str:
     op: Any = node.op
     batch, channels, *_ = e.graph.tensors[node.output].shape
-    sizes, attributes = list(op.size), {"coordinate_transformation_mode": op.coordinates}
+    attributes = {"coordinate_transformation_mode": op.coordinates}
     if op.method == "nearest":
         attributes["nearest_mode"] = "floor" if op.coordinates == "asymmetric" else "round_prefer_ceil"
+    attributes["mode"] = {"nearest": "nearest", "bilinear": "linear"}[op.method]
+    scales = _scales_of(op, e.graph.tensors[node.inputs[0]].shape[2:]) if batch is None else None
+    if scales is not None:
+        wanted = e.emit_constant(f"{node.name}/scales", np.asarray((1, 1, *scales), np.float32), "float32")
+        return e.layer(node, "Resize", [e.operand(node), None, wanted], **attributes)
+    fixed = [channels or 0, *op.size]
     if batch is None:
-        axes = {"axes": list(range(2, 2 + len(sizes)))}
+        counted = e.step(node, "Shape", [e.operand(node)], "batch", start=0, end=1)
+        wanted = e.step(node, "Concat", [counted, e.integers(f"{node.name}/fixed", fixed)], "sizes", axis=0)
     else:
-        sizes, axes = [batch, channels or 0, *sizes], {}
-    mode = {"nearest": "nearest", "bilinear": "linear"}[op.method]
-    wanted = e.integers(f"{node.name}/sizes", sizes)
-    return e.layer(node, "Resize", [e.operand(node), None, None, wanted], mode=mode, **attributes, **axes)
+        wanted = e.integers(f"{node.name}/sizes", [batch, *fixed])
+    return e.layer(node, "Resize", [e.operand(node), None, None, wanted], **attributes)
+
+
+def _scales_of(op: ops.Resize, before: Shape) -> tuple[float, ...] | None:
+    """Return the scales that give the sizes of a Resize, or None where rounding prevents it.
+
+    They leave the batch open. (So does the attribute axes from opset 18 on, but ONNX Runtime 1.31 moves a Transpose
+    across a Resize as if it had none, and then refuses the sizes.) ONNX Runtime multiplies in float32, the shape
+    inference of onnx in float64: where that falls short, the next larger scale does no harm to a bilinear Resize; a
+    nearest one would read other positions.
+    """
+    found = []
+    for old, new in zip(map(known, before), op.size, strict=True):
+        scale = np.float32(new / old)
+        if float(scale) * old < new and op.method == "bilinear":
+            scale = np.nextafter(scale, np.float32(np.inf))
+        if {floor(float(scale) * old), floor(scale * np.float32(old))} != {new}:
+            return None
+        found.append(float(scale))
+    return tuple(found)
 
 
 def _depth_to_space(e: OnnxEmitter, node: Node) -> str:

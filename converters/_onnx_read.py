@@ -7,6 +7,7 @@ from pathlib import Path
 from edgecnn.contract import CONTRACT_KEY, Layout, parse_contract
 from edgecnn.errors import InputFileError
 from edgecnn.graph import Graph
+from edgecnn.passes import broadcast_instead_of_tile
 from edgecnn.passes.settle_layout import settle_layout
 from edgecnn.shapes import Shape
 
@@ -23,6 +24,8 @@ def read_graph(path: Path, input_shapes: Mapping[str, Shape], layout: Layout) ->
         raise type(error)(f"{path}: {error}") from None
     text = model.metadata.get(CONTRACT_KEY)
     contract = None if text is None else parse_contract(text, str(path))
+    # A Tile that broadcasting makes unnecessary would decide how what it repeats is held.
+    graph = broadcast_instead_of_tile.PASS(graph).graph
     return replace(settle_layout(graph, layout), contract=contract)
 
 

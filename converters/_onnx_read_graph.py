@@ -23,7 +23,7 @@ from . import (
 from ._onnx_read_call import Call, Reading, Row, computed_dtype
 from ._onnx_read_call import Value as Read
 from ._onnx_read_known import fold
-from ._onnx_read_model import OnnxModel, OnnxNode, Value
+from ._onnx_read_model import Branch, OnnxModel, OnnxNode, Value, flat
 
 ROWS: dict[str, Row] = {
     **_onnx_read_windows.ROWS,
@@ -53,9 +53,10 @@ def build_graph(model: OnnxModel, input_shapes: InputShapes, *, batch: int | Non
         InputFileError: When operators form a cycle, or use and give values that contradict each other.
         UnsupportedError: When an input's size is open, or the file is quantized.
     """
-    used = {name for node in model.nodes for name in node.inputs} | {value.name for value in model.outputs}
-    reading = Reading(opset=model.opset, used=frozenset(used - {""}))
-    reading.names.update(model.initializers, *(node.outputs for node in model.nodes), (n.name for n in model.nodes))
+    nodes = list(flat(model.nodes))
+    used = {name for node in nodes for name in node.taken} | {value.name for value in model.outputs}
+    reading = Reading(opset=model.opset, used=frozenset(used))
+    reading.names.update(model.initializers, *(node.outputs for node in nodes), (node.name for node in nodes))
     unknown = sorted(input_shapes.keys() - {value.name for value in model.inputs})
     if unknown:
         raise UnsupportedError(f"input '{unknown[0]}' is given a shape; the file has {[v.name for v in model.inputs]}")
@@ -63,11 +64,41 @@ def build_graph(model: OnnxModel, input_shapes: InputShapes, *, batch: int | Non
     for value in model.inputs:
         _read_input(reading, value, input_shapes.get(value.name), batch)
     # A node without a name of its own takes its first output's, which no other node may have then.
-    titles = Counter(node.name for node in model.nodes)
-    titles.update(name for node in model.nodes for name in node.outputs if name != node.name)
-    for node in in_order(model.nodes, reading.values):
-        _read_node(reading, model, node, is_titled=bool(node.name) and titles[node.name] == 1)
+    titles = Counter(node.name for node in nodes)
+    titles.update(name for node in nodes for name in node.outputs if name != node.name)
+    _read_nodes(reading, model, model.nodes, titles)
     return _finish(reading, model)
+
+
+def _read_nodes(reading: Reading, model: OnnxModel, nodes: Iterable[OnnxNode], titles: Mapping[str, int]) -> None:
+    """Read operators; of an If whose condition is known, those of the side that is taken."""
+    for node in in_order(nodes, reading.values):
+        taken = _taken(reading, node)
+        if taken is None:
+            _read_node(reading, model, node, is_titled=bool(node.name) and titles[node.name] == 1)
+            continue
+        for name in taken.initializers:
+            if name in reading.values:
+                raise InputFileError(f"{node.label}: value '{name}' is given twice")
+        reading.values.update(taken.initializers)
+        _read_nodes(reading, model, taken.nodes, titles)
+        missing = [name for name in taken.outputs if name not in reading.values]
+        if missing or len(taken.outputs) != len(node.outputs):
+            raise InputFileError(f"{node.label}: a branch that gives {len(node.outputs)} values was wanted")
+        reading.values.update(
+            {own: reading.values[name] for own, name in zip(node.outputs, taken.outputs, strict=True)}
+        )
+
+
+def _taken(reading: Reading, node: OnnxNode) -> Branch | None:
+    """Return the side that an If takes, or None where that depends on what is fed."""
+    if node.op_type != "If" or node.domain or not node.inputs:
+        return None
+    condition = reading.values[node.inputs[0]]
+    if isinstance(condition, str) or condition.dtype == object or condition.size != 1:
+        return None
+    found = node.attributes.get("then_branch" if condition.ravel()[0] else "else_branch")
+    return found if isinstance(found, Branch) else None
 
 
 def _read_input(reading: Reading, value: Value, fixed: Shape | None, batch: int | None) -> None:
@@ -123,7 +154,7 @@ def in_order(nodes: Iterable[OnnxNode], ready: Iterable[str]) -> list[OnnxNode]:
     ordered: list[OnnxNode] = []
     waiting: dict[str, list[_Waiting]] = {}
     for node in nodes:
-        missing = {name for name in node.inputs if name and name not in done}
+        missing = {name for name in node.taken if name not in done}
         entry = _Waiting(node, len(missing))
         for name in missing:
             waiting.setdefault(name, []).append(entry)

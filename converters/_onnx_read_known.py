@@ -151,6 +151,17 @@ def slice_bounds(call: Call, rank: int) -> tuple[tuple[int, ...], ...]:
     return begin, end, tuple(call.axis(axis, rank) for axis in axes), step
 
 
+def _scatter_nd(call: Call, value: Array, indices: Array, updates: Array) -> Array:
+    """Write parts of a constant, as PyTorch exports an assignment to a slice (Swin's attention masks)."""
+    if call.text("reduction", "none") != "none":
+        raise UnsupportedError(f"parts that are written were wanted; found reduction={call.text('reduction', '')}")
+    if indices.ndim == 0 or updates.shape != (*indices.shape[:-1], *value.shape[indices.shape[-1] :]):
+        raise InputFileError(f"updates for each of the indices {indices.shape} were wanted; found {updates.shape}")
+    found = np.array(value)
+    found[tuple(np.moveaxis(indices.astype(np.int64), -1, 0))] = updates
+    return found
+
+
 def _squeeze(call: Call, value: Array, *_: Array) -> Array:
     axes = call.axes(1, value.ndim, attribute_until=12)
     return np.squeeze(value, axes)
@@ -255,6 +266,7 @@ FOLDS: dict[str, Fold] = {
     "ReduceProd": _reduced(np.prod),
     "ReduceSum": _reduced(np.sum),
     "Reshape": _reshape,
+    "ScatterND": _scatter_nd,
     "Slice": _slice,
     "Sqrt": _broadcast(np.sqrt),
     "Squeeze": _squeeze,

@@ -1,6 +1,6 @@
 """An ONNX file as records: operators with their attributes, constants, and what goes in and out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,38 @@ class Value:
     shape: tuple[Dimension, ...] | None
 
 
+BRANCHES = {"If": ("then_branch", "else_branch")}
+"""Operator -> its attributes that are subgraphs which are read; those of loops are not."""
+
+DEEPEST = 8
+"""Branches within branches: exporters write two or three."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """What one side of an If computes; it takes values of the graph around it by name.
+
+    Attributes:
+        outputs: Names of what it gives.
+    """
+
+    nodes: tuple["OnnxNode", ...]
+    initializers: Mapping[str, Array]
+    outputs: tuple[str, ...]
+
+    @property
+    def taken(self) -> set[str]:
+        """The names that it takes from around it."""
+        own = {*self.initializers, *(name for node in self.nodes for name in node.outputs)}
+        return {*self.outputs, *(name for node in self.nodes for name in node.taken)} - own
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnnxNode:
     """One operator of a file; an empty input or output is one that is left out.
 
     Attributes:
-        attributes: int, float, str, Array, or a tuple of the first three; None for what is not read (subgraphs).
+        attributes: int, float, str, Array, Branch, or a tuple of the first three; None for what is not read (loops).
     """
 
     name: str
@@ -53,6 +79,25 @@ class OnnxNode:
     def label(self) -> str:
         """What an error calls it."""
         return f"{self.op_type} '{self.name or next(iter(self.outputs), '')}'"
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The sides of an If."""
+        return tuple(value for value in self.attributes.values() if isinstance(value, Branch))
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The names of everything that it takes, what its branches take included."""
+        inside = {name for branch in self.branches for name in branch.taken}
+        return (*(name for name in self.inputs if name), *sorted(inside.difference(self.inputs)))
+
+
+def flat(nodes: Iterable[OnnxNode]) -> Iterator[OnnxNode]:
+    """Yield operators and those of their branches."""
+    for node in nodes:
+        yield node
+        for branch in node.branches:
+            yield from flat(branch.nodes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +221,7 @@ def _size(dimension: dict[str, Any]) -> Dimension:
     return size if size > 0 else None
 
 
-def _node(data: memoryview, folder: Folder) -> OnnxNode:
+def _node(data: memoryview, folder: Folder, depth: int = 0) -> OnnxNode:
     found = read_message(data, messages.NODE)
     domain = found.get("domain", "")
     node = OnnxNode(
@@ -188,14 +233,32 @@ def _node(data: memoryview, folder: Folder) -> OnnxNode:
         attributes={},
     )
     try:
-        attributes = dict(_attribute(each, folder) for each in found.get("attribute", []))
+        fields = [read_message(each, messages.ATTRIBUTE) for each in found.get("attribute", [])]
+        attributes = dict(_attribute(each, folder) for each in fields)
+        for each in fields:
+            if "g" in each and each.get("name", "") in BRANCHES.get(node.op_type, ()):
+                attributes[each["name"]] = _branch(each["g"], folder, depth + 1)
     except InputFileError as error:
         raise type(error)(f"{node.label}: {error}") from None
     return replace(node, attributes=attributes)
 
 
-def _attribute(data: memoryview, folder: Folder) -> tuple[str, Any]:
-    found = read_message(data, messages.ATTRIBUTE)
+def _branch(data: memoryview, folder: Folder, depth: int) -> Branch | None:
+    """Return a side of an If, or None where it holds what is not read: only the other may be taken."""
+    if depth > DEEPEST:
+        raise InputFileError(f"at most {DEEPEST} branches within branches were wanted; found more")
+    graph = read_message(data, messages.GRAPH)
+    try:
+        return Branch(
+            nodes=tuple(_node(each, folder, depth) for each in graph.get("node", [])),
+            initializers=_unique(read_tensor(each, folder) for each in graph.get("initializer", [])),
+            outputs=tuple(_value(each).name for each in graph.get("output", [])),
+        )
+    except UnsupportedError:
+        return None
+
+
+def _attribute(found: dict[str, Any], folder: Folder) -> tuple[str, Any]:
     field = messages.ATTRIBUTE_FIELDS.get(found.get("type", 0))
     if field is None:
         field = next((each for each in messages.ATTRIBUTE_FIELDS.values() if each in found), "g")

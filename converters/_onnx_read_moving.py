@@ -14,6 +14,7 @@ from edgecnn.graph import Array
 from edgecnn.ops import known
 from edgecnn.shapes import Shape, broadcast_shapes
 
+from ._onnx_read_blocks import moved_by_hand
 from ._onnx_read_call import Call, Row, Value, require
 from ._onnx_read_known import slice_bounds, unsqueezed
 from ._onnx_read_layers import flattened
@@ -32,9 +33,9 @@ def _reshaped(call: Call, shape: Shape, tensor: str | None = None, suffix: str =
 def _reshape(call: Call) -> Value:
     keeps_zero = bool(call.integer("allowzero", 0))
     shape = resolved(call.sizes(1, "a shape"), call.shape(), is_zero_kept=keeps_zero)
-    group_norm = _group_norm(call, shape)
-    if group_norm is not None:
-        return group_norm
+    idiom = _group_norm(call, shape) or moved_by_hand(call, shape)
+    if idiom is not None:
+        return idiom
     found = _reshaped(call, shape)
     call.reading.origins.setdefault(found, ("Reshape", (call.tensor(0),)))
     return found
@@ -81,7 +82,9 @@ def _transpose(call: Call) -> Value:
     order = call.several("perm", tuple(reversed(range(rank))))
     if order == tuple(range(rank)):
         return call.value(0)
-    return call.emit(ops.Transpose(permutation=order), call.tensor(0))
+    found = call.emit(ops.Transpose(permutation=order), call.tensor(0))
+    call.reading.origins[found] = ("Transpose", (call.tensor(0), order))
+    return found
 
 
 def _concat(call: Call) -> Value:
@@ -181,10 +184,12 @@ def _gather(call: Call) -> Value:
     found = np.where(indices < 0, indices + size, indices).astype(np.int64)
     if found.size == 0 or found.min() < 0 or found.max() >= size:
         raise InputFileError(f"indices below {size} were wanted; found {indices.ravel()[:8].tolist()}")
-    if found.size > 1:
-        return call.emit(ops.Gather(axis=axis), call.tensor(0), call.made("indices", found, "int64"))
     target = (*shape[:axis], *found.shape, *shape[axis + 1 :])
-    if size == 1:
+    # All positions in order, as PyTorch's dynamo exporter writes as_strided, are a Reshape.
+    is_whole = np.array_equal(found.ravel(), np.arange(size))
+    if found.size > 1 and not is_whole:
+        return call.emit(ops.Gather(axis=axis), call.tensor(0), call.made("indices", found, "int64"))
+    if size == 1 or is_whole:
         return _reshaped(call, target)
     place = int(found.ravel()[0])
     box = _box(shape, {axis: slice(place, place + 1, 1)})

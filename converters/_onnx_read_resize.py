@@ -226,7 +226,9 @@ def _along(call: Call) -> list[Along | None]:
             old, scale = known(shape[axis]), scales[place]
             if not 0 < scale <= LARGEST_SIDE:
                 raise InputFileError(f"positive scales were wanted; found {scales}")
-            found[axis] = Along(old=old, new=floor(old * scale), scale=scale, start=start, end=end)
+            new = floor(np.float32(old) * np.float32(scale))  # as ONNX Runtime does
+            scale = new / old if abs(new - scale * old) < 1e-6 * new else scale
+            found[axis] = Along(old=old, new=new, scale=scale, start=start, end=end)
         elif sizes is not None and (sizes[place] != shape[axis] or not is_whole):
             old, new = known(shape[axis]), known(sizes[place])
             found[axis] = Along(old=old, new=new, scale=new / old, start=start, end=end)

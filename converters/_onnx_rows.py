@@ -11,11 +11,8 @@ from ._onnx_emitter import ACTIVATIONS, OnnxEmitter, Place
 FLOOR = 17
 """The opset of a Graph that needs no later one."""
 
-BEYOND_THE_FLOOR: dict[type[ops.Op], Callable[[Graph, Node], int]] = {
-    ops.GELU: lambda graph, node: 20,
-    ops.Resize: lambda graph, node: 18 if graph.tensors[node.output].shape[0] is None else FLOOR,
-}
-"""Operator -> the opset that its row needs; a Resize can leave the batch alone from 18 on (its attribute axes)."""
+BEYOND_THE_FLOOR: dict[type[ops.Op], Callable[[Graph, Node], int]] = {ops.GELU: lambda graph, node: 20}
+"""Operator -> the opset that its row needs."""
 
 
 def lowest_opset(graph: Graph) -> int:

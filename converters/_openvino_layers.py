@@ -1,17 +1,21 @@
 """Rows of OpenVINO: convolutions, pools, dense layers, normalisation and reductions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Array, Node
-from edgecnn.shapes import Padding
+from edgecnn.ops import elements, known
+from edgecnn.shapes import Padding, Shape
 
 from ._channels_first import kernel_first, transposed_kernel_first
 from ._ir_xml import Value
 from ._openvino_emitter import OpenvinoEmitter
+
+ZERO_KEPT: dict[str, Any] = {"special_zero": True}
+"""Of a Reshape whose size 0 is the batch, whatever that is."""
 
 
 def _conv(e: OpenvinoEmitter, node: Node) -> Value:
@@ -109,20 +113,45 @@ def _arg_max(e: OpenvinoEmitter, node: Node) -> Value:
 
 
 def _layer_norm(e: OpenvinoEmitter, node: Node) -> Value:
-    op: Any = node.op
     axis, x, rank = e.channel_axis(node), e.operand(node), len(e.graph.tensors[node.output].shape)
     ones = [1] * (rank - 1 - axis)
     vectors: Any = [e.constant(node, name, lambda data: data.reshape(-1, *ones)) for name in ("gamma", "beta")]
-    axes = e.integers(f"{node.name}/axes", [axis])
-    data: dict[str, Any] = {"normalize_variance": True, "eps": float(op.epsilon), "eps_mode": "inside_sqrt"}
-    normal = e.step(node, "MVN", [x, axes], "normal", **data)
+    normal = _normalized(e, node, x, [axis])
     return e.layer(node, "Multiply", [normal, vectors[0]], vectors[1], auto_broadcast="numpy")
 
 
 def _group_norm(e: OpenvinoEmitter, node: Node) -> Value:
+    """MVN over each group, then scale and shift.
+
+    GroupNormalization would say it in one layer, but the CPU plugin (of 2026.4) crashes while it compiles a residual
+    block that has two of them.
+    """
     op: Any = node.op
-    operands: Any = [e.operand(node), e.constant(node, "gamma"), e.constant(node, "beta")]
-    return e.layer(node, "GroupNormalization", operands, num_groups=op.groups, epsilon=float(op.epsilon))
+    x = e.operand(node)
+    channels, spread = x.dims[1], [1] * (len(x.dims) - 2)
+    vectors: Any = [e.constant(node, name, lambda data: data.reshape(-1, *spread)) for name in ("gamma", "beta")]
+    if op.groups in (1, channels):
+        normal = _normalized(e, node, x, range(1 if op.groups == 1 else 2, len(x.dims)))
+    else:
+        size = elements(x.dims[1:]) // op.groups
+        sizes = e.integers(f"{node.name}/groups", [0, op.groups, size])
+        grouped = e.add("Reshape", e.free(f"{node.name}/grouped"), [x, sizes], _like(x, op.groups, size), **ZERO_KEPT)
+        sizes = e.integers(f"{node.name}/shape", [0, *map(known, x.dims[1:])])
+        normal = _normalized(e, node, grouped, [2])
+        normal = e.add("Reshape", e.free(f"{node.name}/apart"), [normal, sizes], x[2:], **ZERO_KEPT)
+    return e.layer(node, "Multiply", [normal, vectors[0]], vectors[1], auto_broadcast="numpy")
+
+
+def _like(x: Value, *sizes: int) -> tuple[str, Shape]:
+    """Return x's element type, and a shape of its batch and of these sizes."""
+    return x.element, (x.dims[0], *sizes)
+
+
+def _normalized(e: OpenvinoEmitter, node: Node, x: Value, axes: Sequence[int]) -> Value:
+    """Return x with mean 0 and variance 1 over these axes."""
+    op: Any = node.op
+    inputs = [x, e.integers(f"{node.name}/axes", axes)]
+    return e.step(node, "MVN", inputs, "normal", normalize_variance=True, eps=float(op.epsilon), eps_mode="inside_sqrt")
 
 
 def _l2_normalize(e: OpenvinoEmitter, node: Node) -> Value:

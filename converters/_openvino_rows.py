@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from edgecnn import ops
 from edgecnn.graph import Node
 
@@ -22,7 +20,7 @@ def _prelu(e: OpenvinoEmitter, node: Node) -> Value:
     known, rank = e.graph.constant(node, "slope"), len(x.dims)
     if known is not None and known.data is not None and len(slope.dims) < rank:
         data = known.data.reshape((1,) * (rank - known.data.ndim) + known.data.shape)
-        slope = e.emit_constant(known.name, np.ascontiguousarray(data), known.dtype)
+        slope = e.emit_constant(known.name, data, known.dtype)
     return e.layer(node, "PReLU", [x, slope])
 
 

@@ -10,12 +10,14 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node
-from edgecnn.shapes import Padding, Shape
+from edgecnn.shapes import Padding, Shape, show_shape
 
 from ._flatbuffer import AlignedBuffer, pack, schema
 
 SCHEMA_VERSION = 3
 SIGNATURE = "serving_default"
+SMALL_BYTES = 1 << 12
+"""Constants up to here are shared where their numbers are equal, larger ones where they lie in the same place."""
 
 FUSED = {type(None): "NONE", ops.ReLU: "RELU", ops.ReLU6: "RELU6"}
 """Activation inside an operator -> ActivationFunctionType."""
@@ -68,14 +70,21 @@ class TfliteEmitter:
         self._operators: list[Any] = []
         self._codes: dict[tuple[str, int], int] = {}
         self._index: dict[str, int] = {}
+        self._constants: dict[tuple[object, ...], tuple[int, Array]] = {}
         self._producers = {name: node for node in graph.nodes for name in node.outputs}
 
     def tensor(self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None) -> int:
-        """Add a tensor and return its index; a symbolic batch is 1 in the shape and -1 in the signature."""
+        """Add a tensor and return its index; a symbolic batch is 1 in the shape and -1 in the signature.
+
+        Raises:
+            UnsupportedError: When it would hold nothing: the kernels of LiteRT 2.3 differ in what they make of that.
+        """
+        if 0 in shape:
+            raise UnsupportedError(f"{name}: tflite wants tensors that hold something; got {show_shape(shape)}")
         buffer = 0
         if data is not None:
             buffer = len(self._buffers)
-            self._buffers.append(AlignedBuffer(np.ascontiguousarray(data)))
+            self._buffers.append(AlignedBuffer(data))
         signature = [-1 if size is None else size for size in shape] if None in shape else None
         self._tensors.append(
             self.s.TensorT(
@@ -144,6 +153,14 @@ class TfliteEmitter:
         return self._index[name]
 
     def constant(self, name: str, data: Array, dtype: str) -> int:
+        """Add a constant, once for all that ask for the same numbers."""
+        place = data.tobytes() if data.nbytes <= SMALL_BYTES else data.__array_interface__["data"][0]
+        key = (place, data.shape, data.strides if isinstance(place, int) else (), str(data.dtype), dtype)
+        if key not in self._constants:  # the data are held, so that their place is not given away
+            self._constants[key] = (self._added(name, data, dtype), data)
+        return self._constants[key][0]
+
+    def _added(self, name: str, data: Array, dtype: str) -> int:
         """Add a constant, and a DEQUANTIZE where it is stored as float16."""
         if str(data.dtype) == dtype:
             return self.tensor(name, data.shape, dtype, data)
@@ -239,7 +256,7 @@ class TfliteEmitter:
         for name, content in metadata.items():
             model.metadata.append(self.s.MetadataT(name=name, buffer=len(self._buffers)))
             self._buffers.append(AlignedBuffer(content))
-        return pack(model, sum(len(buffer.content) for buffer in self._buffers))
+        return pack(model, sum(buffer.data.nbytes for buffer in self._buffers))
 
     def _named(self, name: str, index: int) -> Any:
         return self.s.TensorMapT(name=name, tensorIndex=index)

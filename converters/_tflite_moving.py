@@ -11,7 +11,7 @@ from edgecnn.shapes import Shape
 
 from ._tflite_emitter import Spec, TfliteEmitter
 from ._tflite_padding import pad
-from ._tflite_pieces import MOST_JOINED, cut, join, repeat
+from ._tflite_pieces import MOST_JOINED, cut, every, join, repeat
 from ._tflite_windows import as_image, from_image
 
 
@@ -58,11 +58,14 @@ def _tile(e: TfliteEmitter, node: Node) -> None:
 
 
 def _slice(e: TfliteEmitter, node: Node) -> None:
-    """SLICE, which every delegate runs, where each step is 1."""
+    """SLICE, which every delegate runs, where each step is 1; of one step along height and width, SPACE_TO_DEPTH."""
     op: Any = node.op
     source, output = e.value(node.inputs[0]), e.value(node.output)
     if set(op.step) == {1}:
         cut(e, source, op.begin, output, node.name)
+        return
+    if op.step == (1, op.step[1], op.step[1], 1) and e.dtype(source) == "float32":
+        every(e, source, op.begin, op.step[1], output, node.name)
         return
     inputs = [source, e.integers(f"{node.name}/begin", op.begin)]
     open_ends = sum(1 << axis for axis, end in enumerate(op.end) if end is None)

@@ -68,3 +68,24 @@ def repeat(e: TfliteEmitter, source: int, factors: Sequence[int], output: int, n
         join(e, [source] * factors[axis], len(head), joined)
         source, sizes[axis] = joined, known(sizes[axis]) * factors[axis]
     e.reshaped(source, name, e.sizes(output), output)
+
+
+def every(e: TfliteEmitter, source: int, begin: Sequence[int], stride: int, output: int, name: str) -> None:
+    """Fill `output` with every stride-th position of an image of float32, from (N, height, width, C) begin on.
+
+    XNNPACK takes no STRIDED_SLICE with steps above 1 (nor a MAX_POOL_2D of one position), but SPACE_TO_DEPTH: what is
+    wanted are the channels of one position of each block. ResNet-20's two, one thread of an AVX-512 CPU: one partition
+    and 0.82 ms for the network, three and 0.85 ms with STRIDED_SLICE.
+    """
+    batch, *sizes, channels = e.sizes(source)
+    rest = [-known(n) % stride for n in sizes]
+    if any(rest):
+        around = ((0, 0), *((0, n) for n in rest), (0, 0))
+        source = e.padded(source, name, e.sizes(source), around)
+    blocks = [known(n) // stride for n in e.sizes(source)[1:3]]
+    joined = (batch, *blocks, stride * stride * known(channels))
+    spec = Spec(kind="SPACE_TO_DEPTH", options="SpaceToDepth", fields={"blockSize": stride})
+    source = e.step(f"{name}/blocks", joined, spec, [source])
+    row, column = (first % stride for first in begin[1:3])
+    first = (row * stride + column) * known(channels) + begin[3]
+    cut(e, source, (begin[0], begin[1] // stride, begin[2] // stride, first), output, name)

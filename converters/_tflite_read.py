@@ -14,7 +14,8 @@ from . import _tflite_read_moving as moving
 from . import _tflite_read_slicing as slicing
 from . import _tflite_read_windows as windows
 from ._tflite_read_call import Call, Row
-from ._tflite_read_file import OperatorRecord, read_file
+from ._tflite_read_dilated import with_dilation
+from ._tflite_read_file import FileRecord, OperatorRecord, read_file
 from ._tflite_read_network import Network
 
 ROWS: dict[str, Row] = {
@@ -34,6 +35,8 @@ InputShapes = Mapping[str, tuple[int | None, ...]]
 def read_graph(path: Path, input_shapes: InputShapes | None = None) -> Graph:
     """Return the main subgraph of a file, layout not settled yet.
 
+    Where the batch is open and the file does with it what a symbolic one cannot do, it is 1.
+
     Args:
         path: The file.
         input_shapes: Port -> shape instead of the file's.
@@ -43,9 +46,27 @@ def read_graph(path: Path, input_shapes: InputShapes | None = None) -> Graph:
         UnsupportedError: When it holds something that is not read, named.
         UsageError: When input_shapes names no input, or an impossible shape.
     """
-    file = read_file(path)
-    network = Network(file)
+    file = with_dilation(read_file(path))
     given = dict(input_shapes or {})
+    try:
+        return _graph(file, given)
+    except (InputFileError, UnsupportedError):
+        ones = _with_one_image(file, given)
+        if ones == given:
+            raise
+        return _graph(file, ones)
+
+
+def _with_one_image(file: FileRecord, given: dict[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes with a batch of 1 for each input that leaves it, and nothing else, open."""
+    signatures = {name: file.tensors[number].signature for name, number in file.inputs}
+    is_open = {name: shape[:1] == (-1,) and min(shape[1:], default=1) > 0 for name, shape in signatures.items()}
+    return {**{name: (1, *shape[1:]) for name, shape in signatures.items() if is_open[name]}, **given}
+
+
+def _graph(file: FileRecord, given: dict[str, Shape]) -> Graph:
+    """Return the Graph for inputs of these shapes, the file's own for those that are left out."""
+    network, path = Network(file), file.path
     unknown = sorted(given.keys() - {name for name, _ in file.inputs})
     if unknown:
         names = ", ".join(name for name, _ in file.inputs)

@@ -179,6 +179,8 @@ class Call:
         self, image: Shape, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
     ) -> Padding:
         """Return the explicit padding of a window over an image (N, spatial..., C)."""
+        if self.operator.padding is not None:
+            return self.operator.padding
         if self.option("padding") != SAME:
             return tuple((0, 0) for _ in size)
         return tuple(

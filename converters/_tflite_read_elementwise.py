@@ -36,10 +36,35 @@ def _div(call: Call) -> Value:
 
 
 def _floor_div(call: Call) -> Value:
+    """FLOOR_DIV; of computed integers in float32, which is exact below 2^23, as positions in a picture are."""
     a, b = call.value(0), call.value(1)
-    if "int" not in call.network.dtype(a):
-        return call.node(ops.Floor(), call.step("quotient", ops.Div(), a, b))
-    return call.on_known_integers(np.floor_divide)
+    if is_known(a) and is_known(b):
+        return call.on_known_integers(np.floor_divide)
+    dtype = call.network.dtype(a)
+    if "int" not in dtype:
+        return call.node(ops.Floor(), _quotient(call, a, b))
+    return call.node(ops.Cast(dtype=call.network.stated_dtype(call.operator.outputs[0])), _whole(call, a, b))
+
+
+def _floor_mod(call: Call) -> Value:
+    """FLOOR_MOD: a - b * floor(a / b)."""
+    a, b = call.value(0), call.value(1)
+    if is_known(a) and is_known(b):
+        return call.on_known_integers(np.remainder)
+    whole = _whole(call, a, b) if "int" in call.network.dtype(a) else call.step("whole", ops.Floor(), _quotient(call, a, b))
+    if "int" in call.network.dtype(a):
+        whole = call.step("times", ops.Cast(dtype=call.network.stated_dtype(call.operator.outputs[0])), whole)
+    return call.node(ops.Sub(), a, call.step("below", ops.Mul(), whole, b))
+
+
+def _quotient(call: Call, a: Value, b: Value) -> Value:
+    return call.step("quotient", ops.Div(), a, b)
+
+
+def _whole(call: Call, a: Value, b: Value) -> Value:
+    """Return the floor of a quotient of integers, as float32."""
+    a, b = (call.step("float", ops.Cast(dtype="float32"), each) for each in (a, b))
+    return call.step("whole", ops.Floor(), _quotient(call, a, b))
 
 
 def _add_n(call: Call) -> Value:
@@ -77,7 +102,21 @@ def _select(call: Call) -> Value:
     shape = call.network.shape(condition)
     if len(shape) == 1 and rank > 1:
         condition = call.step("rows", ops.Reshape(shape=(*shape, *(1,) * (rank - 1))), condition)
-    return call.node(ops.Where(), condition, call.value(1), call.value(2))
+    return _where(call, condition)
+
+
+def _where(call: Call, condition: Value) -> Value:
+    first, second = (_narrowed(call, call.value(position)) for position in (1, 2))
+    return call.node(ops.Where(), condition, first, second)
+
+
+def _narrowed(call: Call, value: Value) -> Value:
+    """Return a constant that is one number everywhere as that number, where the condition has the output's shape."""
+    if not isinstance(value, Constant) or value.data.ndim == 0 or any(value.data.strides) or not value.data.size:
+        return value
+    if call.shape(0) != value.data.shape:
+        return value
+    return Constant(name=value.name, data=value.data.reshape(-1)[:1].reshape(()), dtype=value.dtype)
 
 
 def _not_equal(call: Call) -> Value:
@@ -90,7 +129,7 @@ ROWS: dict[str, Row] = {
     "MUL": _always(ops.Mul(), 2),
     "DIV": _div,
     "FLOOR_DIV": _floor_div,
-    "FLOOR_MOD": lambda call: call.on_known_integers(np.remainder),
+    "FLOOR_MOD": _floor_mod,
     "ADD_N": _add_n,
     "POW": _always(ops.Pow(), 2),
     "MAXIMUM": _always(ops.Maximum(), 2),
@@ -131,5 +170,5 @@ ROWS: dict[str, Row] = {
     "LOGICAL_OR": _always(ops.Or(), 2),
     "LOGICAL_NOT": _always(ops.Not()),
     "SELECT": _select,
-    "SELECT_V2": _always(ops.Where(), 3),
+    "SELECT_V2": lambda call: _where(call, call.value(0)),
 }

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
+from edgecnn.shapes import Padding
 
 from ._flatbuffer import followed, mapped, schema
 
@@ -69,13 +70,23 @@ class TensorRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorRecord:
-    """One operator; inputs are indices of tensors, -1 where one is left out."""
+    """One operator; inputs are indices of tensors, -1 where one is left out.
+
+    Attributes:
+        kind: BuiltinOperator by name, or a custom operator's own name.
+        options: The schema's plain record, or None.
+        custom: Options of a custom operator.
+        inputs: See above.
+        outputs: Indices of tensors.
+        padding: Of a window, explicit, instead of what its options say.
+    """
 
     kind: str
     options: Any
     custom: bytes
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    padding: Padding | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,19 +1,23 @@
 """Rows of TFLite's operators that move data: padding, reshaping, joining, repeating, and the shapes that they use."""
 
 from math import prod
-from typing import Literal
 
 import numpy as np
 
 from edgecnn import ops
 from edgecnn.errors import InputFileError
-from edgecnn.shapes import Padding, Shape, show_shape
+from edgecnn.graph import Array
+from edgecnn.ops import known
+from edgecnn.shapes import Padding, Shape, broadcast_shapes, show_shape
 
 from ._tflite_read_call import Call, Row
 from ._tflite_read_network import BATCH, HINT, MOST_KNOWN, Constant, Value
 
 REFLECT = 0
 """MirrorPadMode; 1 is SYMMETRIC. Source: schema.fbs."""
+
+MOST_FILLED = 1 << 22
+"""Elements of a constant that the file states by one number: what it takes in memory once it is written."""
 
 
 def _padding(call: Call) -> Padding:
@@ -36,12 +40,22 @@ def _pad(call: Call) -> Value:
 
 
 def _mirror_pad(call: Call) -> Value:
-    """MIRROR_PAD; repeating the edge position once is what SYMMETRIC does for one position."""
+    """MIRROR_PAD; SYMMETRIC by one position repeats the edge, by more it picks each position."""
     padding = _padding(call)
-    mode: Literal["reflect", "edge"] = "reflect" if call.option_or("mode", REFLECT) == REFLECT else "edge"
-    if mode == "edge" and max((max(pair) for pair in padding), default=0) > 1:
-        raise call.unsupported(f"SYMMETRIC padding by more than one position is not read; got {padding}")
-    return call.node(ops.Pad(padding=padding, mode=mode), call.value(0))
+    if call.option_or("mode", REFLECT) == REFLECT:
+        return call.node(ops.Pad(padding=padding, mode="reflect"), call.value(0))
+    if max((max(pair) for pair in padding), default=0) <= 1:
+        return call.node(ops.Pad(padding=padding, mode="edge"), call.value(0))
+    x = call.value(0)
+    for axis, (before, after) in enumerate(padding):
+        if before or after:
+            size = known(call.shape(0)[axis])
+            if max(before, after) > size:
+                raise InputFileError(f"{call.where}: padding of at most {size} was wanted; got {before}, {after}")
+            there = np.arange(size, dtype=np.int32)
+            places = np.concatenate([there[:before][::-1], there, there[size - after :][::-1]])
+            x = call.step("mirrored", ops.Gather(axis=axis), x, call.constant("positions", places))
+    return x
 
 
 def _reshape(call: Call) -> Value:
@@ -140,10 +154,28 @@ def _fill(call: Call) -> Value:
     sizes, value = call.integers(0), call.value(1)
     if not isinstance(value, Constant) or value.data.size != 1 or min(sizes, default=0) < 0:
         raise call.unsupported("it is read for known sizes and one constant only")
-    if prod(sizes) > MOST_KNOWN:
-        raise call.unsupported(f"at most {MOST_KNOWN} elements are read; got {sizes}")
-    data = np.broadcast_to(value.data.reshape(()), sizes)
-    return Constant(name=call.name, data=data, dtype=value.dtype)
+    return _filled(call, value.data, tuple(sizes), value.dtype)
+
+
+def _zeros_like(call: Call) -> Value:
+    shape, dtype = call.shape(0), call.network.dtype(call.value(0))
+    if None in shape:
+        raise call.unsupported(f"it gives zeros for the batch, which is open. {HINT}")
+    return _filled(call, np.zeros((), dtype), tuple(map(known, shape)), dtype)
+
+
+def _filled(call: Call, value: Array, sizes: tuple[int, ...], dtype: str) -> Value:
+    """Return a constant that is one number in memory."""
+    if prod(sizes) > MOST_FILLED:
+        raise call.unsupported(f"at most {MOST_FILLED} elements are read; got {show_shape(sizes)}")
+    return Constant(name=call.name, data=np.broadcast_to(value.reshape(()), sizes), dtype=dtype)
+
+
+def _broadcast_args(call: Call) -> Value:
+    """BROADCAST_ARGS: the shape that two shapes broadcast to."""
+    shape = broadcast_shapes(tuple(call.integers(0)), tuple(call.integers(1)))
+    dtype = call.network.dtype(call.value(0))
+    return Constant(name=call.name, data=np.asarray(shape, dtype), dtype=dtype)
 
 
 ROWS: dict[str, Row] = {
@@ -162,4 +194,6 @@ ROWS: dict[str, Row] = {
     "RANK": _rank,
     "RANGE": _range,
     "FILL": _fill,
+    "ZEROS_LIKE": _zeros_like,
+    "BROADCAST_ARGS": _broadcast_args,
 }

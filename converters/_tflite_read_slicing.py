@@ -1,6 +1,7 @@
-"""Rows of TFLite's operators that cut and pick: SLICE, STRIDED_SLICE, SPLIT, UNPACK, GATHER, REVERSE_V2."""
+"""Rows of TFLite's operators that cut and pick: SLICE, STRIDED_SLICE, SPLIT, UNPACK, GATHER, GATHER_ND, REVERSE_V2."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -184,6 +185,29 @@ def _gather(call: Call) -> Value:
     return call.node(ops.Gather(axis=axis), call.value(0), indices)
 
 
+def _gather_nd(call: Call) -> Value:
+    """GATHER_ND: the last axis of the indices is a position along the first axes, which become one."""
+    shape, indices = call.shape(0), call.vector(1)
+    count = known(call.shape(1)[-1])
+    if not 1 <= count <= len(shape):
+        raise InputFileError(f"{call.where}: positions of 1 to {len(shape)} axes were wanted; got {count}")
+    if None in shape[:count]:
+        raise call.unsupported(f"it picks from the batch, which is open. {HINT}")
+    if "int" not in call.network.dtype(indices):
+        raise InputFileError(f"{call.where}: positions were wanted; got {call.network.dtype(indices)}")
+    sizes = tuple(map(known, shape[:count]))
+    strides = np.asarray([prod(sizes[axis + 1 :]) for axis in range(count)], call.network.dtype(indices))
+    if isinstance(indices, Constant):
+        if (indices.data < 0).any() or (indices.data >= sizes).any():
+            raise InputFileError(f"{call.where}: positions within {show_shape(sizes)} were wanted; got others")
+        places: Value = call.constant("places", np.asarray((indices.data * strides).sum(-1), strides.dtype))
+    else:
+        weighted = call.step("weighted", ops.Mul(), indices, call.constant("strides", strides))
+        places = call.step("places", ops.Sum(axes=(len(call.shape(1)) - 1,), keep_dims=False), weighted)
+    flat = call.step("flat", ops.Reshape(shape=(prod(sizes), *shape[count:])), call.value(0))
+    return call.node(ops.Gather(axis=0), flat, places)
+
+
 def _reverse(call: Call) -> Value:
     x = call.value(0)
     for number in call.integers(1):
@@ -202,5 +226,6 @@ ROWS: dict[str, Row] = {
     "SPLIT_V": _split_v,
     "UNPACK": _unpack,
     "GATHER": _gather,
+    "GATHER_ND": _gather_nd,
     "REVERSE_V2": _reverse,
 }

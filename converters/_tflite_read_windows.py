@@ -51,18 +51,30 @@ def _bias(call: Call, position: int) -> tuple[Value, ...]:
 
 
 def _conv_transpose(call: Call) -> Value:
-    """TRANSPOSE_CONV: sizes of the output, kernel (out, height, width, in), input, bias.
+    """TRANSPOSE_CONV: sizes of the output, kernel (out, height, width, in), input, bias."""
+    return _laid(call, call.turned(call.value(1), OUT_FIRST, "kernel"), "HW")
+
+
+def _conv_3d_transpose(call: Call) -> Value:
+    """CONV_3D_TRANSPOSE: sizes of the output, kernel (depth, height, width, out, in), input, bias."""
+    return _laid(call, call.turned(call.value(1), (0, 1, 2, 4, 3), "kernel"), "DHW")
+
+
+def _laid(call: Call, kernel: Value, axes: str) -> Value:
+    """Read a transposed convolution whose kernel is the Graph's.
 
     Of what the kernel lays, `cut` positions go, the smaller half before; where the output is larger, it ends in zeros.
     Source: LiteRT, tflite/kernels/transpose_conv.cc and padding.h.
     """
-    sizes = call.sizes(0)
-    kernel = call.turned(call.value(1), OUT_FIRST, "kernel")
-    stride = (call.option("strideH"), call.option("strideW"))
-    if len(sizes) != 4 or min(sizes[1:3]) < 1 or min(stride) < 1:
-        raise InputFileError(f"{call.where}: four sizes and positive strides were wanted; got {sizes} and {stride}")
+    rank, sizes = len(axes), call.sizes(0)
+    stride = tuple(call.option(f"stride{axis}") for axis in axes)
+    if len(sizes) != rank + 2 or min(sizes[1:-1]) < 1 or min(stride) < 1:
+        raise InputFileError(
+            f"{call.where}: {rank + 2} sizes and positive strides were wanted; got {sizes} and {stride}"
+        )
     padding, extra = [], []
-    for n, f, s, size in zip(call.ranked(2, 4)[1:3], call.network.shape(kernel)[:2], stride, sizes[1:3], strict=True):
+    spatial, window = call.ranked(2, rank + 2)[1:-1], call.network.shape(kernel)[:rank]
+    for n, f, s, size in zip(spatial, window, stride, sizes[1:-1], strict=True):
         windows = -(-size // s) if call.option("padding") == SAME else max((size + s - known(f)) // s, 1)
         before = max((windows - 1) * s + known(f) - size, 0) // 2
         after = (known(n) - 1) * s + known(f) - before - size
@@ -74,7 +86,7 @@ def _conv_transpose(call: Call) -> Value:
 def _transposed(
     call: Call, stride: tuple[int, ...], padding: Padding, extra: tuple[int, ...], operands: tuple[Value, ...]
 ) -> Value:
-    op = ops.ConvTranspose(stride=stride, padding=padding, dilation=(1, 1), output_padding=extra)
+    op = ops.ConvTranspose(stride=stride, padding=padding, dilation=(1,) * len(stride), output_padding=extra)
     return call.node(op, *operands)
 
 
@@ -142,6 +154,7 @@ ROWS: dict[str, Row] = {
     "CONV_2D": _conv,
     "DEPTHWISE_CONV_2D": _depthwise,
     "CONV_3D": _conv_3d,
+    "CONV_3D_TRANSPOSE": _conv_3d_transpose,
     "TRANSPOSE_CONV": _conv_transpose,
     "MAX_POOL_2D": _pool(ops.MaxPool),
     "AVERAGE_POOL_2D": _pool(ops.AveragePool),

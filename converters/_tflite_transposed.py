@@ -1,8 +1,8 @@
-"""The row of TFLite's transposed convolution.
+"""The row of TFLite's transposed convolution: over one or two dimensions TRANSPOSE_CONV, over three CONV_3D_TRANSPOSE.
 
-TRANSPOSE_CONV states the size of its output and knows SAME and VALID only: any other cut becomes VALID and one SLICE.
-It has no dilation: the kernel is spread with zeros instead. It has no groups: a few become one TRANSPOSE_CONV each;
-many a convolution, with the kernel turned round, of the image that is spread with zeros.
+Both state the size of their output and know SAME and VALID only: any other cut becomes VALID and one SLICE. The kernel
+of a dilation is spread with zeros instead. They have no groups: a few become an operator each; many of a picture a
+convolution, with the kernel turned round, of the image that is spread with zeros.
 """
 
 from functools import partial
@@ -32,12 +32,10 @@ in 4 groups 108 and 142 us, in 16 groups 224 and 158 us, in 32 groups 416 and 48
 def conv_transpose(e: TfliteEmitter, node: Node) -> None:
     op: Any = node.op
     output = e.shape(node.output)
-    if len(op.stride) == 3:
-        raise UnsupportedError(f"{node.name}: tflite transposes convolutions of 1 or 2 dimensions here; got 3")
     source, image = as_image(e, node)
     window = _Window(e.shape(node.inputs[1]), op)
     sizes = (*window.ones, *map(known, output[1:-1]))
-    if op.groups > MOST_SPLIT:
+    if op.groups > MOST_SPLIT and len(op.stride) < 3:
         flat = (window.kernel_size, (1, 1), window.dilation, ())
         framed = _framed(e, node, window, _spread(e, node, window, source), sizes)
         convolve(e, node, flat, framed, e.s.Padding.VALID, window.turned)
@@ -56,7 +54,7 @@ def conv_transpose(e: TfliteEmitter, node: Node) -> None:
 
 
 def _each_group(e: TfliteEmitter, node: Node, window: "_Window", spec: Spec, source: int, result: int) -> None:
-    """Fill an image (N, height, width, C) with one TRANSPOSE_CONV for each group."""
+    """Fill an image (N, spatial..., C) with one TRANSPOSE_CONV for each group."""
     op: Any = node.op
     outputs, channels = (known(e.sizes(image)[-1]) // op.groups for image in (result, source))
     shape = (*map(known, e.sizes(result)[:-1]), outputs)
@@ -64,7 +62,9 @@ def _each_group(e: TfliteEmitter, node: Node, window: "_Window", spec: Spec, sou
 
     def inputs_of(group: int, label: str) -> list[int]:
         own = slice(group * outputs, (group + 1) * outputs)
-        image = run(e, source, 3, group * channels, channels, f"{node.name}{label}/input") if label else source
+        image = (
+            run(e, source, len(shape) - 1, group * channels, channels, f"{node.name}{label}/input") if label else source
+        )
         inputs = [sizes, e.arranged(node, "kernel", lambda data: window.arranged(data[..., own]), label), image]
         return [*inputs, e.arranged(node, "bias", lambda data: data[own], label)] if node.operand("bias") else inputs
 
@@ -73,7 +73,7 @@ def _each_group(e: TfliteEmitter, node: Node, window: "_Window", spec: Spec, sou
         return
     labels = [f"/group_{group}" for group in range(op.groups)]
     pieces = [e.step(f"{node.name}{label}", shape, spec, inputs_of(group, label)) for group, label in enumerate(labels)]
-    join(e, pieces, 3, result)
+    join(e, pieces, len(shape) - 1, result)
 
 
 def _spread(e: TfliteEmitter, node: Node, window: "_Window", image: int) -> int:
@@ -108,20 +108,23 @@ def _framed(e: TfliteEmitter, node: Node, window: "_Window", image: int, sizes: 
 
 
 def _spec(e: TfliteEmitter, node: Node, padding: str, stride: Sizes) -> Spec:
-    """Return the operator: a bias came with version 3, an activation inside with 4."""
+    """Return the operator: of TRANSPOSE_CONV, a bias came with version 3, an activation inside with 4."""
     op: Any = node.op
     fields: dict[str, object] = {
         "padding": getattr(e.s.Padding, padding),
-        "strideH": stride[0],
-        "strideW": stride[1],
+        "strideH": stride[-2],
+        "strideW": stride[-1],
         "fusedActivationFunction": e.fused(node),
     }
+    if len(stride) == 3:
+        fields |= {"strideD": stride[0], **dict.fromkeys(("dilationDFactor", "dilationHFactor", "dilationWFactor"), 1)}
+        return Spec(kind="CONV_3D_TRANSPOSE", options="Conv3D", fields=fields)
     version = 4 if op.activation is not None else 3 if node.operand("bias") else 1
     return Spec(kind="TRANSPOSE_CONV", options="TransposeConv", fields=fields, version=version)
 
 
 class _Window:
-    """A transposed convolution over one or two dimensions as one over two; `ones` stands for the missing one."""
+    """A transposed convolution over one dimension as one over two; `ones` stands for the missing one."""
 
     def __init__(self, kernel: Shape, op: Any) -> None:
         self.ones = (1,) * (2 - len(op.stride))
@@ -132,11 +135,13 @@ class _Window:
         self.spans = tuple(effective_kernel_size(f, d) for f, d in zip(self.kernel_size, self.dilation, strict=True))
 
     def arranged(self, kernel: Array) -> Array:
-        """Return the kernel (spatial..., in, out) as (out, height, width, in), its positions `dilation` apart."""
-        result = np.zeros((kernel.shape[-1], *self.spans, kernel.shape[-2]), kernel.dtype)
-        image = kernel.reshape(*self.ones, *kernel.shape)
-        result[:, :: self.dilation[0], :: self.dilation[1]] = np.moveaxis(image, -1, 0)
-        return result
+        """Return the kernel (spatial..., in, out), its positions `dilation` apart, as TFLite has it.
+
+        That is (out, height, width, in), but (depth, height, width, out, in).
+        """
+        result = np.zeros((*self.spans, *kernel.shape[-2:]), kernel.dtype)
+        result[tuple(slice(None, None, step) for step in self.dilation)] = kernel.reshape(*self.ones, *kernel.shape)
+        return np.moveaxis(result, -1, 3 if len(self.spans) == 3 else 0)
 
     def turned(self, kernel: Array) -> Array:
         """Return the kernel (spatial..., in, out), its positions in the opposite order."""

@@ -121,8 +121,6 @@ def average_pool(e: TfliteEmitter, node: Node) -> None:
 
 def _pooled(e: TfliteEmitter, node: Node) -> tuple["Flat", int, Shape]:
     op: Any = node.op
-    if len(op.stride) == 3:
-        raise UnsupportedError(f"{node.name}: tflite has no 3-D pooling. Choose --to onnx or openvino.")
     return _as_2d(op, op.kernel_size), *as_image(e, node)
 
 

@@ -96,6 +96,10 @@ class KerasFile:
         """Return the Graph as a keras.Model; see _keras_model.to_keras."""
         return _keras_model.to_keras(graph)
 
+    def layer_name(self, name: str) -> str:
+        """Return the name that a node's layer has in Keras; see _keras_model.layer_name."""
+        return _keras_model.layer_name(name)
+
     def with_keras_weights(self, graph: Graph, model: Any) -> Graph:
         """Return the Graph with a trained model's weights; see _keras_model.with_keras_weights."""
         return _keras_model.with_keras_weights(graph, model)

@@ -18,6 +18,7 @@ from ._channels_first import REFUSED
 from ._onnx_emitter import OnnxEmitter
 from ._onnx_listing import listing
 from ._onnx_read import read_graph
+from ._onnx_read_graph import ROWS as READERS
 from ._onnx_read_model import read_metadata
 from ._onnx_rows import ROWS, lowest_opset
 from ._writing import contract_json, describe, refuse_unknown
@@ -40,8 +41,8 @@ class OnnxFormat:
         refuse_unknown(graph, ROWS.keys(), self, "Choose another format.", REFUSED)
         emitter = OnnxEmitter(graph, lowest_opset(graph))
         emitter.walk(ROWS)
-        model = emitter.model(contract_json(graph, self.default_layout))
-        path.write_bytes(model.SerializeToString(deterministic=True))
+        with path.open("wb") as file:
+            emitter.write(file, contract_json(graph, self.default_layout))
         return describe(self, path, Counter(node.op_type for node in emitter.nodes))
 
     def listing(self, path: Path) -> Listing:
@@ -63,6 +64,10 @@ class OnnxFormat:
             UnsupportedError: When it is quantized, or leaves a size open.
         """
         return read_graph(path, input_shapes or {}, self.default_layout)
+
+    def readable_operators(self) -> frozenset[str]:
+        """Return the operators that the reader has a row for."""
+        return frozenset(READERS)
 
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in metadata_props. See interfaces.Format."""

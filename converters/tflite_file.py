@@ -13,6 +13,7 @@ from edgecnn import ops
 from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
 from edgecnn.graph import Graph, Node
 from edgecnn.interfaces import Artifact, Listing
+from edgecnn.passes import volume_pool_in_two_steps
 from edgecnn.passes.hold_for_format import hold_for_format
 from edgecnn.passes.settle_layout import settle_layout
 from edgecnn.shapes import Shape
@@ -49,7 +50,7 @@ class TfliteFormat:
 
         The first signature of that subgraph names the ports, the tensors do where there is none; other signatures are
         passed by. What reaches another subgraph (IF, WHILE, CALL), custom operators that are not known and builtin ones
-        without a row are Opaque. A batch of -1 is symbolic.
+        without a row are Opaque. A batch of -1 is symbolic; where the file calculates with it or moves it, it is 1.
 
         Args:
             path: The file.
@@ -66,7 +67,8 @@ class TfliteFormat:
     def write(self, graph: Graph, path: Path) -> Artifact:
         """Write a deployed Graph. See interfaces.Writer."""
         refuse_unknown(graph, ROWS.keys(), self, "Choose --to onnx or openvino.", REFUSED)
-        held = hold_for_format(graph, lambda port: port.layout == "NCHW", windows_first=False)
+        pooled = volume_pool_in_two_steps.PASS(graph).graph
+        held = hold_for_format(pooled, lambda port: port.layout == "NCHW", windows_first=False)
         emitter = TfliteEmitter(held)
         for node in held.nodes:
             ROWS[type(node.op)](emitter, node)

@@ -25,6 +25,7 @@ def main() -> None:
         no_core_dump()
         for line in requests:
             request = json.loads(line)
+            os.chdir(request["folder"])
             limit_memory(request["memory_bytes"])
             replies.write(json.dumps(answer(request)) + "\n")
             replies.flush()

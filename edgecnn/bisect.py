@@ -28,7 +28,7 @@ from edgecnn.outputs import staged
 from edgecnn.ports import default_layout, exterior
 from edgecnn.verify import MINIMUM_SNR_DB, passes, reference_outputs, relative_error, resolvable_db, run_batches, snr_db
 
-IMAGES = 4
+IMAGES = 8
 """How many of the images are compared."""
 
 INNER_SNR_DB = 60.0
@@ -138,7 +138,8 @@ def bisect(suspect: Suspect, folder: Path, stem: str) -> Divergence | None:
         None where every node alone is right: rounding that adds up is all that was found.
     """
     graph = replace(suspect.graph, outputs=(), contract=None)  # so that every output is named after its tensor
-    suspect = replace(suspect, graph=graph, inputs={name: values[:IMAGES] for name, values in suspect.inputs.items()})
+    few = {name: values[:: max(1, len(values) // IMAGES)] for name, values in suspect.inputs.items()}
+    suspect = replace(suspect, graph=graph, inputs=few)
     for search in (_observed, _truncated):
         node = search(suspect)
         smallest = _smallest(suspect, node) if node else None

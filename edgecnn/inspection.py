@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgecnn import registry
 from edgecnn.contract import Contract
 from edgecnn.count import Cost, count
 from edgecnn.errors import InputFileError
@@ -17,7 +16,7 @@ from edgecnn.graph import Graph, Port, external_shape
 from edgecnn.interfaces import Format, ListedPort, Lister, Listing, Reader
 from edgecnn.ops import Opaque, Transpose
 from edgecnn.passes.settle_layout import IMAGE_RANK
-from edgecnn.source import Choices, Source, existing, format_of, load_source
+from edgecnn.source import Choices, Source, existing, format_of, is_zoo_name, load_source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +70,7 @@ def inspect(model: str, choices: Choices | None = None) -> Inspection:
     Raises:
         InputFileError: When the file's own tables are damaged; one that merely cannot be read is listed.
     """
-    if model in registry.entries("models"):
+    if is_zoo_name(model):
         return _of_graph(model, load_source(model, choices, values=False).graph)
     path = Path(model)
     form = format_of(path) if path.suffix else None

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -82,7 +83,8 @@ class Worker:
             ChildError: When the child died of the call.
         """
         limits = limits or Limits()
-        request = {"function": function, "arguments": arguments, "memory_bytes": limits.memory_bytes}
+        call = {"function": function, "arguments": arguments, "folder": os.getcwd()}
+        request = {**call, "memory_bytes": limits.memory_bytes}
         with self._lock:
             line, expired = self._exchange(json.dumps(request).encode() + b"\n", limits.seconds)
             if expired or not line.endswith(b"\n"):
@@ -157,7 +159,10 @@ class Worker:
         if process is None:
             return
         process.kill()
-        process.communicate()  # closes both pipes and waits
+        process.wait()
+        with suppress(BrokenPipeError):  # a request that it never took
+            process.stdin.close()  # type: ignore[union-attr]
+        process.stdout.close()  # type: ignore[union-attr]
         if self._printed is not None:
             self._printed.close()
 

@@ -4,7 +4,6 @@ The Graph stores N, spatial..., C. An artifact's own shapes tell whether a port 
 what was chosen for the port decides, and then the default of the format.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -144,6 +143,8 @@ def _refuse(graph: Graph, name: str, ports: list[Port]) -> None:
 def nearest(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for a name that nothing in a network has, with the nearest or the first few that there are."""
     names = sorted(set(known))
+    import difflib  # only a wrong name needs it
+
     near = difflib.get_close_matches(name, names, n=1)
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"No {kind} is named '{name}'. " + (f"Did you mean '{near[0]}'?" if near else f"There are: {listed}.")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgecnn import registry
+from edgecnn.assume import assume_contract
 from edgecnn.contract import Contract
 from edgecnn.errors import InputFileError, MissingError, UsageError
 from edgecnn.feeding import Feeds
@@ -16,6 +18,9 @@ from edgecnn.verify import MINIMUM_SNR_DB, Parity, reference_outputs, verify
 
 MINIMUM_SNR_FLOAT16_DB = 40.0
 """Of our reading of a file with float16 constants against its runtime, which may compute in float16 (11 bits)."""
+
+PROVERS = {"keras": "keras_cpu"}
+"""Format -> the target that proves it where it is installed, though another one opens it first, and faster."""
 
 Load = Callable[[Graph, Contract | None], Feeds]
 """(source, contract of its input) -> what to feed it."""
@@ -64,6 +69,7 @@ def check(
     artifacts: Sequence[Path],
     references: References,
     *,
+    assumed: Contract | None = None,
     threads: int = 1,
     advance: Callable[[str], None] = lambda what: None,
     target: str | None = None,
@@ -75,6 +81,7 @@ def check(
         shipped: What was written: the reference for rounded constants.
         artifacts: Files.
         references: Gives real images, and what Graphs make of them.
+        assumed: What feeds a source that has no contract.
         threads: For the runtimes.
         advance: Called with what was just finished.
         target: Name of the target, or None for each format's own.
@@ -83,13 +90,13 @@ def check(
     for path in artifacts:
         form = format_of(path)
         stored = form.read_contract(path)
-        contract = stored or source.contract
+        contract = stored or source.contract or assumed
         exact = references.outputs(source, contract)
         rounded = references.outputs(shipped, contract) if has_float16(shipped) else None
         parity = verify(
             rounded or exact,
             path,
-            target_for(path, target),
+            _prover(path, target),
             references.inputs(source, contract),
             rounding=exact if rounded else None,
             threads=threads,
@@ -100,6 +107,14 @@ def check(
     return tuple(checked)
 
 
+def _prover(path: Path, name: str | None) -> Any:
+    """Return the target that was asked for, or the one that proves a file's format best."""
+    best = PROVERS.get(format_of(path).name)
+    if name is None and best is not None and registry.load("targets", best).status().state == "available":
+        name = best
+    return target_for(path, name)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceProof:
     """Whether we read a source file as its own runtime does.
@@ -107,10 +122,12 @@ class SourceProof:
     Attributes:
         parity: Of the file in its runtime with what was read, or None where that could not be run.
         note: Why it could not be run.
+        assumed: How pixels are assumed to become the input of a file that does not say so.
     """
 
     parity: Parity | None
     note: str = ""
+    assumed: Contract | None = None
 
 
 def check_source(source: Source, references: References, *, threads: int = 1) -> SourceProof | None:
@@ -124,9 +141,11 @@ def check_source(source: Source, references: References, *, threads: int = 1) ->
     path, graph = source.path, source.read
     if path is None or (target := target_for(path, None)).name in IN_PYTHON:
         return None
-    contract = graph.contract or source.graph.contract
+    contract, assumed = graph.contract or source.graph.contract, None
     try:
         probe([path])
+        if contract is None:
+            contract = assumed = assume_contract(source, lambda each: references.inputs(graph, each), threads=threads)
         parity = verify(
             references.outputs(graph, contract),
             path,
@@ -138,7 +157,7 @@ def check_source(source: Source, references: References, *, threads: int = 1) ->
         )
     except (MissingError, InputFileError, UsageError) as error:
         return SourceProof(parity=None, note=f"{path}: our reading of it could not be proved in {target.name}: {error}")
-    return SourceProof(parity=parity)
+    return SourceProof(parity=parity, assumed=assumed)
 
 
 def has_float16(graph: Graph) -> bool:

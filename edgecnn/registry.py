@@ -4,10 +4,9 @@ Built-in entries are the BUILTIN table of each room's `__init__.py`; entry point
 other people's. Nothing is imported before somebody asks for the object itself.
 """
 
-import difflib
 import importlib
+from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from edgecnn.errors import EdgeCNNError, UnknownNameError
@@ -16,18 +15,32 @@ KINDS = {"models": "model", "converters": "format", "targets": "target"}
 """Room -> what one of its entries is called."""
 
 
-@cache
-def entries(room: str) -> dict[str, str]:
-    """Return name -> "module:object" for a room ("models", "converters", "targets")."""
+def builtin(room: str) -> dict[str, str]:
+    """Return name -> "module:object" of a room's own entries ("models", "converters", "targets")."""
     try:
-        builtin: dict[str, str] = importlib.import_module(f"edgecnn.{room}").BUILTIN
+        found: dict[str, str] = importlib.import_module(f"edgecnn.{room}").BUILTIN
     except ModuleNotFoundError as error:
         if error.name != f"edgecnn.{room}":
             raise
         raise EdgeCNNError(
             f"edgecnn.{room} is not there: this checkout was never installed. Run: python -m pip install -e ."
         ) from None
-    return {**{point.name: point.value for point in entry_points(group=f"edgecnn.{room}")}, **builtin}
+    return found
+
+
+@cache
+def entries(room: str) -> dict[str, str]:
+    """Return name -> "module:object" of a room, other people's included; looking those up takes a while."""
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
+    return {**{point.name: point.value for point in entry_points(group=f"edgecnn.{room}")}, **builtin(room)}
+
+
+def names(room: str) -> Iterator[str]:
+    """Yield the names of a room, its own first: whoever finds what is wanted there never looks up other people's."""
+    own = builtin(room)
+    yield from own
+    yield from (name for name in entries(room) if name not in own)
 
 
 def load(room: str, name: str) -> Any:
@@ -36,7 +49,9 @@ def load(room: str, name: str) -> Any:
     Raises:
         UnknownNameError: With the nearest name, when there is none.
     """
-    known = entries(room)
+    known = builtin(room)
+    if name not in known:
+        known = entries(room)
     if name not in known:
         raise UnknownNameError(unknown(KINDS[room], name, known))
     module, _, attribute = known[name].partition(":")
@@ -45,6 +60,8 @@ def load(room: str, name: str) -> Any:
 
 def unknown(kind: str, name: str, known: Any) -> str:
     """Return the message for a name that nothing has, with the nearest one or the whole list."""
+    import difflib  # only a wrong name needs it
+
     near = difflib.get_close_matches(name, list(known), n=1)
     hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(sorted(known))}."
     return f"No {kind} is named '{name}'. {hint}"

@@ -81,7 +81,7 @@ def load_source(
     choices = choices or Choices()
     read = load_model(model, choices.zoo, values=values, report=report, input_shapes=choices.input_shapes)
     graph = chosen(read, choices)
-    if model in registry.entries("models"):
+    if is_zoo_name(model):
         return Source(graph=graph, read=read)
     path = Path(model)
     form = format_of(path)
@@ -135,7 +135,7 @@ def load_model(
         NotThereError: When it looks like a file that is not there.
     """
     path = Path(model)
-    if model in registry.entries("models"):
+    if is_zoo_name(model):
         return _with_input_shapes(build(model, options, values=values, report=report), input_shapes or {})
     if not path.suffix and len(path.parts) == 1 and not path.exists():
         raise UnknownNameError(registry.unknown("model", model, registry.entries("models")))
@@ -169,6 +169,11 @@ def _with_input_shapes(graph: Graph, shapes: Mapping[str, Shape]) -> Graph:
     return with_batch(graph, batches.pop()) if batches else graph
 
 
+def is_zoo_name(model: str) -> bool:
+    """Tell whether MODEL is a zoo name; what has a suffix is a file."""
+    return not Path(model).suffix and model in registry.entries("models")
+
+
 def existing(path: Path) -> Path:
     """Return the path of a file that is there."""
     if not path.is_file():
@@ -191,7 +196,7 @@ def format_of(path: Path) -> Format:
 
 def formats() -> Iterator[Format]:
     """Yield every format, loaded as it is asked for."""
-    return (registry.load("converters", name) for name in registry.entries("converters"))
+    return (registry.load("converters", name) for name in registry.names("converters"))
 
 
 def readable() -> list[str]:
@@ -211,5 +216,5 @@ def target_for(artifact: Path, name: str | None) -> Any:
         if kind not in target.formats:
             raise UsageError(f"{name} opens {', '.join(target.formats)}; {artifact} is {kind}. Leave --target out.")
         return target
-    candidates = (registry.load("targets", each) for each in registry.entries("targets"))
+    candidates = (registry.load("targets", each) for each in registry.names("targets"))
     return next(each for each in candidates if kind in each.formats)

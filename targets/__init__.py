@@ -5,6 +5,7 @@ if __name__ != "edgecnn.targets":
 
 BUILTIN = {
     "reference": "edgecnn.targets.reference:REFERENCE",
+    "keras_cpu": "edgecnn.targets.keras_cpu:KERAS_CPU",
     "litert_cpu": "edgecnn.targets.litert_cpu:LITERT_CPU",
     "onnxruntime_cpu": "edgecnn.targets.onnxruntime_cpu:ONNXRUNTIME_CPU",
     "openvino_cpu": "edgecnn.targets.openvino_cpu:OPENVINO_CPU",

@@ -90,7 +90,7 @@ def test_models_lists_the_zoo() -> None:
 def test_targets_tells_what_can_be_used() -> None:
     states = {row["name"]: row["state"] for row in data_of("targets")["targets"]}
     assert states["reference"] == "available"
-    assert set(states) == {"reference", "litert_cpu", "onnxruntime_cpu", "openvino_cpu"}
+    assert set(states) == {"reference", "keras_cpu", "litert_cpu", "onnxruntime_cpu", "openvino_cpu"}
 
 
 def test_convert_verify_run_and_bench_work_together(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edgecnn.converters._onnx_read_graph import ROWS
 from edgecnn.converters.onnx_file import ONNX
 
 from edgecnn.errors import EdgeCNNError, InputFileError, UnsupportedError
 from edgecnn.execute import execute
-from edgecnn.graph import Array, Graph, Port, external_shape, from_layout, to_layout
+from edgecnn.graph import Array, Graph, Port, external_shape, from_layout, to_layout, validate
 from edgecnn.ops import Opaque
 
 onnx = pytest.importorskip("onnx")
@@ -510,6 +511,47 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
         whole.write_bytes(damaged)
         try:
             ONNX.read(whole)
+        except EdgeCNNError:
+            continue
+
+
+INTEGERS = (0, -1, 1, 3, -2, 2**31, 2**62, -(2**62), 2**20)
+
+
+def contradicted(model: Any, rng: np.random.Generator) -> None:
+    """Change one operator, attribute, input, size or version of a valid model."""
+    node, values = rng.choice(model.graph.node), ["x", "", *(name for each in model.graph.node for name in each.output)]
+    match rng.integers(6):
+        case 0:
+            node.op_type = str(rng.choice(list(ROWS)))
+        case 1 if node.attribute:
+            attribute = rng.choice(node.attribute)
+            attribute.i = int(rng.choice(INTEGERS))
+            attribute.f = float(rng.choice([0, -1, 1e30, np.nan, np.inf]))
+            attribute.ints[:] = [int(rng.choice(INTEGERS)) for _ in attribute.ints]
+        case 2 if node.input:
+            node.input[int(rng.integers(len(node.input)))] = str(rng.choice(values))
+        case 3 if node.input:
+            del node.input[-1]
+        case 4:
+            sizes = model.graph.input[0].type.tensor_type.shape.dim
+            sizes[int(rng.integers(len(sizes)))].dim_value = int(rng.choice([1, 3, 2**40, 2**62]))
+        case _:
+            model.opset_import[0].version = int(rng.choice([9, 11, 12, 17, 21, 28]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_contradicted_files_are_read_or_refused(case: str, tmp_path: Path) -> None:
+    nodes, constants, options = CASES[case]
+    path, rng = saved(tmp_path / "m.onnx", nodes, constants, **options), np.random.default_rng(0)
+    whole = path.read_bytes()
+    for _ in range(10):
+        model = onnx.load_from_string(whole)
+        for _ in range(rng.integers(1, 4)):
+            contradicted(model, rng)
+        path.write_bytes(model.SerializeToString())
+        try:
+            validate(ONNX.read(path))
         except EdgeCNNError:
             continue
 

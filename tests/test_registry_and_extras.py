@@ -84,7 +84,7 @@ def test_a_broken_package_keeps_its_own_error(tmp_path: Path, monkeypatch: pytes
         (
             "targets",
             "zebra",
-            "No target is named 'zebra'. There are: litert_cpu, onnxruntime_cpu, openvino_cpu, reference.",
+            "No target is named 'zebra'. There are: keras_cpu, litert_cpu, onnxruntime_cpu, openvino_cpu, reference.",
         ),
         ("converters", "tflit", "No format is named 'tflit'. Did you mean 'tflite'?"),
         ("targets", "litert_gpu", "No target is named 'litert_gpu'. Did you mean 'litert_cpu'?"),
@@ -110,7 +110,7 @@ def test_other_peoples_entry_points_are_found_and_cannot_replace_ours(monkeypatc
         EntryPoint(name="their_net", value="math:hypot", group=group),
         EntryPoint(name="lenet5", value="math:sqrt", group=group),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: points)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
     assert registry.load("models", "their_net") is importlib.import_module("math").hypot
     assert registry.entries("models")["lenet5"] == "edgecnn.models.lenet5:lenet5"
 

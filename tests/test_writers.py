@@ -247,7 +247,6 @@ def test_the_opset_is_the_lowest_that_carries_the_graph(tmp_path: Path) -> None:
         "gelu_approximate": (20, 9),
         "gelu_before_mean": (20, 9),
         "inverted_bottleneck_of_dense": (20, 9),
-        "resize_of_any_batch": (18, 8),
     }
 
 

@@ -79,17 +79,19 @@ def convert(
             conversion = convert_graph(source, Path(folder), plan, load=load, advance=lambda what: advance())
         except ParityError as error:
             failure, conversion = error, error.conversion
+    if conversion.source_proof is not None and conversion.source_proof.assumed is not None:
+        message(assumption(conversion.source_proof.assumed, "for verifying here; --contract FILE says it"))
     emit(_as_data(source, conversion), lambda console: _show(console, source, conversion, origin), as_json=as_json)
     if failure is not None:
         raise failure
 
 
-def assumption(contract: Contract) -> str:
+def assumption(contract: Contract, purpose: str = "for verifying here and for edgecnn run") -> str:
     """Return what is said of a contract that is only a guess."""
     low, high = (bound + 0.0 for bound in contract.input_range)
     return (
         f"CAUTION: the model does not say how pixels become its input; {contract.colour_order} in "
-        f"{low:g}..{high:g} is assumed, for verifying here and for edgecnn run."
+        f"{low:g}..{high:g} is assumed, {purpose}."
     )
 
 
@@ -123,6 +125,7 @@ def _as_data(source: Source, conversion: Conversion) -> dict[str, Any]:
             "operators": dict(source.graph.kinds()),
             "parity": None if proof is None or proof.parity is None else asdict(proof.parity),
             "note": "" if proof is None else proof.note,
+            "assumed_input_range": None if proof is None or proof.assumed is None else proof.assumed.input_range,
         },
         "operators": dict(deployment.graph.kinds()),
         "applied": deployment.applied,

@@ -7,7 +7,6 @@ from typing import Any
 import click
 from rich.console import Console
 
-from edgecnn import registry
 from edgecnn.commands.choices import part_options
 from edgecnn.commands.model_options import json_option
 from edgecnn.console import emit, message, show_bytes, show_count, table
@@ -21,7 +20,7 @@ from edgecnn.interfaces import ListedPort
 from edgecnn.ops import Opaque
 from edgecnn.passes.deploy import deploy
 from edgecnn.shapes import show_shape
-from edgecnn.source import Choices, load_source
+from edgecnn.source import Choices, is_zoo_name, load_source
 
 LONGEST_NAME = 64
 """Characters of a node's name in a table; --json has the whole."""
@@ -185,7 +184,7 @@ def _differ(a: str, b: str, choices: Choices, *, exit_code: bool, as_json: bool)
 
 def _deployed(model: str, choices: Choices) -> Graph:
     """Return a model as it would ship, batch 1 where it leaves the batch open; zoo options belong to zoo names only."""
-    if model not in registry.entries("models"):
+    if not is_zoo_name(model):
         choices = replace(choices, zoo=None)
     graph = load_source(model, choices, report=message).graph
     is_open = any(graph.tensors[port.tensor].shape[:1] == (None,) for port in graph.inputs)

@@ -1,6 +1,7 @@
 """`edgecnn train`: a network trained on labelled images."""
 
 from dataclasses import asdict, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from rich.console import Console
 
 from edgecnn import registry
 from edgecnn.commands.build import output_path
-from edgecnn.commands.model_options import force_option, json_option, model_options
+from edgecnn.commands.convert import assumption
+from edgecnn.commands.model_options import Command, force_option, json_option, model_options
 from edgecnn.console import emit, message, progress, table
 from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions
@@ -20,6 +22,27 @@ from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import DIGITS, label_names, load_dataset
 from edgecnn.training.fit import Trained, check_trainable
 from edgecnn.training.fit import train as train_graph
+from edgecnn.training.head import with_new_head
+
+AUGMENTATION_OPTIONS = (
+    click.option(
+        "--shift", type=float, default=0.0, show_default=True, help="Move images at random by up to this share."
+    ),
+    click.option("--rotate", type=float, default=0.0, show_default=True, help="Turn them by up to so many degrees."),
+    click.option("--mirror", is_flag=True, help="Mirror half of them left to right."),
+)
+
+
+def augmentation_options(command: Command) -> Command:
+    """Add the options of random changes to a command, which gets them as one record: `augmentation`."""
+
+    @wraps(command)
+    def with_record(*, shift: float, rotate: float, mirror: bool, **arguments: Any) -> Any:
+        return command(augmentation=Augmentation(shift=shift, rotation_degrees=rotate, mirror=mirror), **arguments)
+
+    for option in reversed(AUGMENTATION_OPTIONS):
+        with_record = option(with_record)
+    return with_record
 
 
 @click.command()
@@ -30,9 +53,11 @@ from edgecnn.training.fit import train as train_graph
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the images.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per step.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="At the start; it decays to zero.")
-@click.option("--shift", type=float, default=0.0, show_default=True, help="Move images at random by up to this share.")
-@click.option("--rotate", type=float, default=0.0, show_default=True, help="Turn them by up to so many degrees.")
-@click.option("--mirror", is_flag=True, help="Mirror half of them left to right.")
+@augmentation_options
+@click.option(
+    "--new-head", is_flag=True, help="Replace the classifier by a fresh one for the classes of --data (files too)."
+)
+@click.option("--head-only", is_flag=True, help="Train the classifier alone; what comes before it stays as it is.")
 @click.option("-o", "--output", metavar="FILE.keras", help="Where to write it; else MODEL.keras.")
 @model_options
 @force_option
@@ -44,9 +69,9 @@ def train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    shift: float,
-    rotate: float,
-    mirror: bool,
+    augmentation: Augmentation,
+    new_head: bool,
+    head_only: bool,
     output: str | None,
     options: ZooOptions,
     force: bool,
@@ -56,13 +81,19 @@ def train(
 
     A fifth of each class is held out; the accuracy on it is printed. --seed decides the first weights, what is held out
     and the order of the images. Auxiliary heads are trained along and left out of the file.
+
+    A network from a file (edgecnn convert FILE --to keras) goes on learning its own classes, or with --new-head the
+    ones of --data: best the head alone first (--head-only), then, if need be, all of it with --learning-rate 1e-4.
     """
-    augmentation = Augmentation(shift=shift, rotation_degrees=rotate, mirror=mirror)
     labels = label_names(data)
     graph = load_model(model, _options(model, options, data, len(labels)), report=message)
+    if new_head:
+        graph = with_new_head(graph, len(labels), seed=options.seed)
     check_trainable(graph, len(labels))
     if graph.contract is None:
         raise UsageError(f"{model}: a contract was wanted; the network has none.")
+    if graph.contract.is_assumed:
+        message(assumption(graph.contract, "for training and from then on"))
     path = output_path(output, graph.name)
     door = registry.load("converters", "keras")
     with staged(path.parent, [path.name], force=force) as scratch:
@@ -76,6 +107,7 @@ def train(
                 learning_rate=learning_rate,
                 seed=options.seed,
                 augmentation=augmentation,
+                head_only=head_only,
                 report=lambda epoch: advance(),
             )
         door.write(remove_auxiliary_heads.PASS(trained.graph).graph, scratch / path.name)

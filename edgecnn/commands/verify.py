@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from edgecnn.contract import Contract, Recipe
 from edgecnn.convert import shipped_graph
 from edgecnn.feeding import Feeds, load_feeds
 from edgecnn.graph import Graph
+from edgecnn.probe import probe
 from edgecnn.proof import Load, References, check
 from edgecnn.source import Choices, existing, format_of, load_source
 from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
@@ -54,6 +56,7 @@ def verify(
     contracts = [format_of(path).read_contract(path) for path in paths]
     recipe: Recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
     origin: list[str] = []
+    probe(paths, target)
     with progress(f"verifying {len(paths)} artifacts", len(paths)) as advance:
         shipped = shipped_graph(source, recipe)
         parity = check(
@@ -107,7 +110,7 @@ def show_parity(console: Console, parity: Sequence[Parity], origin: Sequence[str
     wanted = f"wanted: SNR >= {MINIMUM_SNR_DB:g} dB, max error <= {MAXIMUM_RELATIVE_ERROR:g} of the output's range"
     console.print(f"Measured on {images}; {wanted}.")
     for each in parity:
-        if each.rounding_snr_db is not None:
+        if each.rounding_snr_db is not None and each.rounding_snr_db < inf:
             low = "; WARNING, that is low" if each.rounding_snr_db < ROUNDING_WARNING_DB else ""
             console.print(
                 f"{each.artifact}: float16 constants give {each.rounding_snr_db:.1f} dB SNR against float32{low}."

@@ -61,24 +61,28 @@ class Pow(_Elementwise):
     __slots__ = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ReLU(Activation):
     """max(x, 0)."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class ReLU6(Activation):
     """min(max(x, 0), 6). Source: Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Tanh(Activation):
     """The hyperbolic tangent."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,9 +97,10 @@ class Clip(Activation):
             raise ShapeError(f"minimum must not exceed maximum; got minimum={self.minimum}, maximum={self.maximum}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Softmax(Op):
     """exp(x) / sum(exp(x)) over the last axis."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,14 +133,16 @@ class ELU(Activation):
     alpha: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Softplus(Activation):
     """log(1 + exp(x))."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Swish(Activation):
     """x * sigmoid(x), also called SiLU. Source: Ramachandran et al., arXiv:1710.05941."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,9 +156,10 @@ class HardSigmoid(Activation):
     offset: float = 0.5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class HardSwish(Activation):
     """x * relu6(x + 3) / 6. Source: Howard et al., MobileNetV3, arXiv:1905.02244, section 5.2."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,61 +169,73 @@ class GELU(Activation):
     approximate: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Sqrt(Activation):
     """The square root."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Exp(Activation):
     """e to the power of x."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Log(Activation):
     """The natural logarithm."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Rsqrt(Activation):
     """1 / sqrt(x)."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Abs(Activation):
     """The absolute value."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Neg(Activation):
     """-x."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Floor(Activation):
     """The largest integer that is not above x."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Ceil(Activation):
     """The smallest integer that is not below x."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Round(Activation):
     """The nearest integer, halves to the even one."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Sin(Activation):
     """The sine of an angle in radians."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Cos(Activation):
     """The cosine of an angle in radians."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class Erf(Activation):
     """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+
+    __slots__ = ()

@@ -233,9 +233,10 @@ class Dropout(Op):
             raise ShapeError(f"rate must lie in [0, 1); got {self.rate}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Identity(Op):
     """The input itself."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

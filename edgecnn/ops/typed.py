@@ -104,9 +104,10 @@ class Or(_Comparison):
     __slots__ = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Not(Op):
     """The other boolean."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

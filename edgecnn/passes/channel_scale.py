@@ -80,13 +80,17 @@ def refuse_layer_before(editor: GraphEditor, node: Node, source: str) -> str | N
         return f"the output of {layer.name} is used elsewhere too"
     if getattr(node.op, "activation", None) is not None and not hasattr(layer.op, "activation"):
         return f"{layer.kind} cannot carry its activation"
-    return refuse_parameters(editor, layer)
+    scale = channel_scale(editor, node)
+    is_shift = scale is not None and bool((scale.scale == 1).all())
+    return refuse_parameters(editor, layer, is_shift=is_shift)
 
 
-def refuse_parameters(editor: GraphEditor, layer: Node) -> str | None:
-    """Return why a layer's parameters cannot be changed."""
+def refuse_parameters(editor: GraphEditor, layer: Node, *, is_shift: bool = False) -> str | None:
+    """Return why a layer's parameters cannot be changed; a shift leaves the kernel, which others may share."""
     if not editor.has_constants(layer):
         return f"the parameters of {layer.name} are computed, not constant"
+    if is_shift:
+        return None
     factor = PARAMETERS[type(layer.op)][0]
     if len(editor.consumers(layer.operand(factor) or "")) > 1:
         return f"the {factor} of {layer.name} is shared with another layer"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from edgecnn.graph import Graph
 from edgecnn.passes import (
+    broadcast_instead_of_tile,
     focus_to_space_to_depth,
     fold_batch_norm,
     fold_constants,
@@ -19,6 +20,7 @@ from edgecnn.passes import (
     fuse_l2_normalize,
     fuse_layer_norm,
     fuse_prelu,
+    fuse_repeat,
     fuse_swish,
     global_pool_as_mean,
     lower_batch_norm,
@@ -37,7 +39,9 @@ DEPLOYMENT = (
     remove_unused.PASS,
     fold_constants.PASS,
     remove_identities.PASS,
+    broadcast_instead_of_tile.PASS,  # its operand may be held in any order then
     settle_layout.PASS,  # a Transpose would hide the patterns, too
+    fuse_repeat.PASS,  # before its Reshapes are merged with others
     merge_reshapes.PASS,  # PyTorch slices one axis at a time: the focus shows only once its slices are one
     # Idioms, before any of their constants is folded into a layer (the 0.5 of a GELU behind a dense layer would be).
     focus_to_space_to_depth.PASS,

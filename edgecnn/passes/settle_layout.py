@@ -66,6 +66,7 @@ class Settler:
         self.constants = {name: tensor for name, tensor in graph.tensors.items() if tensor.data is not None}
         self._views: dict[str, View] = {}
         self._turned: dict[tuple[str, Order], str] = {}
+        self._names = {node.name for node in graph.nodes}
         for node in graph.nodes:
             for name in node.inputs:
                 self.takers.setdefault(name, []).append(node)
@@ -185,7 +186,7 @@ class Settler:
         return name
 
     def _free(self, name: str) -> str:
-        while name in self.tensors or name in self.graph.tensors:
+        while name in self.tensors or name in self.graph.tensors or name in self._names:
             name += "_"
         return name
 

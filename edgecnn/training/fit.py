@@ -14,6 +14,7 @@ from edgecnn.graph import Graph
 from edgecnn.ops import elements
 from edgecnn.training.augmentation import Augmentation
 from edgecnn.training.datasets import Dataset, Split
+from edgecnn.training.head import classifier
 
 STATISTICS_IMAGES = (16, 512)
 """Fewest and most images that BatchNorm statistics are taken from."""
@@ -71,6 +72,7 @@ def train(
     learning_rate: float,
     seed: int,
     augmentation: Augmentation = NONE,
+    head_only: bool = False,
     report: Callable[[Epoch], object] = lambda epoch: None,
 ) -> Trained:
     """Train a classifier on a data set with Adam, cross-entropy at the logits and a cosine decay to zero.
@@ -89,6 +91,7 @@ def train(
         learning_rate: Adam's at the start, above 0.
         seed: Of the training.
         augmentation: How training images are changed at random.
+        head_only: Train the classifier alone, on features that stay as they are.
         report: Called after each epoch.
 
     Raises:
@@ -101,6 +104,10 @@ def train(
     keras = door.framework(purpose="edgecnn train")
     keras.utils.set_random_seed(seed)
     model = door.to_keras(graph)
+    if head_only:
+        trained_layer = door.layer_name(classifier(graph).name)
+        for layer in model.layers:
+            layer.trainable = layer.name == trained_layer
     steps = epochs * ceil(len(dataset.train.images) / batch_size)
     image = keras.Input(model.input_shape[1:])
     changed = image
@@ -124,8 +131,10 @@ def train(
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_recorder(history, report))],
     )
-    trained = _with_fresh_statistics(door.with_keras_weights(graph, model), dataset.train, seed=seed)
-    trained = replace(trained, contract=dataset.contract)
+    trained = door.with_keras_weights(graph, model)
+    if not head_only:
+        trained = _with_fresh_statistics(trained, dataset.train, seed=seed)
+    trained = replace(trained, contract=replace(dataset.contract, is_assumed=False))  # it was trained that way
     return Trained(
         graph=trained,
         history=tuple(history),
@@ -148,13 +157,17 @@ def check_trainable(graph: Graph, classes: int) -> None:
         )
     if graph.contract.output != "logits":
         raise UsageError(
-            f"{graph.name}: logits were wanted to train on; its output is {graph.contract.output}. Use --head logits."
+            f"{graph.name}: logits were wanted to train on; its output is {graph.contract.output}. Use --head logits, "
+            "or --new-head for a file."
         )
     for port in graph.outputs:
         shape = graph.tensors[port.tensor].shape
         if len(shape) != 2 or shape[1] != classes:
             found = "x".join(str(size or "N") for size in shape)
-            raise UsageError(f"{graph.name}: an output of Nx{classes} was wanted, one logit per class; found {found}")
+            raise UsageError(
+                f"{graph.name}: an output of Nx{classes} was wanted, one logit per class; found {found}. "
+                "--new-head replaces it."
+            )
 
 
 def accuracy(graph: Graph, split: Split) -> float:

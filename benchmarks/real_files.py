@@ -1,0 +1,190 @@
+"""Task accuracy of published float files and of what we make of them: `python -m edgecnn.benchmarks.real_files`.
+
+Each file is measured in its own runtime, then converted to every format and measured again there: an artifact must be
+within 0.2 points of its source, and the source within 0.2 points of what the README of the data publishes.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from edgecnn import registry
+from edgecnn.console import emit, message, table
+from edgecnn.convert import Plan, convert
+from edgecnn.errors import CheckFailedError, EdgeCNNError, NotThereError
+from edgecnn.graph import Array, Graph
+from edgecnn.interfaces import SessionOptions
+from edgecnn.ports import exterior
+from edgecnn.source import format_of, load_source
+from edgecnn.verify import run_batches
+
+from .real_tasks import TASKS, Labelled, Outputs, Task
+
+RUNTIMES = {"tflite": "litert_cpu", "onnx": "onnxruntime_cpu", "openvino": "openvino_cpu", "keras": "keras_cpu"}
+ALLOWED_POINTS = 0.2
+"""Percentage points. Source: the project's issue 4."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One measure of one task.
+
+    Attributes:
+        task: Its name.
+        measure: Its name.
+        images: How many.
+        published: In %, or None.
+        source: In %, of the source file in its runtime.
+        artifacts: Format -> %; a format that is not there could not be made.
+        refused: Format -> why it could not be made.
+    """
+
+    task: str
+    measure: str
+    images: int
+    published: float | None
+    source: float
+    artifacts: dict[str, float]
+    refused: dict[str, str]
+
+    @property
+    def failures(self) -> list[str]:
+        """Return what is wrong, in words."""
+        off = {form: value for form, value in self.artifacts.items() if abs(value - self.source) > ALLOWED_POINTS}
+        found = [f"{form} {value:.2f} for {self.source:.2f}" for form, value in off.items()]
+        found += [f"no {form}: {reason}" for form, reason in self.refused.items()]
+        if self.published is not None and round(abs(self.source - self.published), 6) > ALLOWED_POINTS:
+            found.append(f"source {self.source:.2f} for {self.published:.1f}")
+        return [f"{self.task}, {self.measure}: {each}" for each in found]
+
+
+def data_folder() -> Path:
+    """Return the folder with the published files.
+
+    Raises:
+        NotThereError: When neither $EDGECNN_TEST_DATA nor ../shared/data is there.
+    """
+    for path in (Path(os.environ.get("EDGECNN_TEST_DATA", "")), Path("../shared/data")):
+        if (path / "weights").is_dir():
+            return path
+    raise NotThereError("the published files were wanted; neither $EDGECNN_TEST_DATA nor ../shared/data has them.")
+
+
+def measured(task: Task, data: Path, *, formats: Sequence[str], limit: int | None = None) -> list[Result]:
+    """Measure a source file and its artifacts.
+
+    Args:
+        task: What on.
+        data: The folder with the published files.
+        formats: To convert to.
+        limit: At most so many images, evenly spread; what is published is not compared then.
+    """
+    path, truth = data / "weights" / task.file, _limited(task.load(data), limit)
+    source = load_source(str(path))
+    target = task.source_target or RUNTIMES[format_of(path).name]
+    wanted = _run(path, target, source.read, truth.images)
+    outputs: dict[str, Outputs] = {}
+    refused: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
+        for form in formats:
+            try:
+                artifact = convert(source, Path(folder), Plan(formats=(form,))).artifacts[0]
+                outputs[form] = _run(artifact.path, RUNTIMES[form], source.graph, truth.images)
+            except EdgeCNNError as error:
+                refused[form] = str(error)
+    return [
+        Result(
+            task=task.name,
+            measure=measure.name,
+            images=len(truth.images),
+            published=measure.published if limit is None else None,
+            source=100 * measure.score(wanted, wanted, truth),
+            artifacts={form: 100 * measure.score(found, wanted, truth) for form, found in outputs.items()},
+            refused=refused,
+        )
+        for measure in task.measures
+    ]
+
+
+def _limited(truth: Labelled, limit: int | None) -> Labelled:
+    if limit is None or limit >= len(truth.images):
+        return truth
+    chosen = [index * len(truth.images) // limit for index in range(limit)]
+    return replace(
+        truth,
+        images=truth.images[chosen],
+        classes=None if truth.classes is None else truth.classes[chosen],
+        boxes=tuple(truth.boxes[index] for index in chosen) if truth.boxes else (),
+    )
+
+
+def _run(path: Path, target: str, graph: Graph, images: Array) -> Outputs:
+    """Return what a file computes, in the Graph's order of axes."""
+    form = format_of(path)
+    session = registry.load("targets", target).open(path, SessionOptions(threads=os.cpu_count() or 1))
+    try:
+        known = exterior(graph, form.default_layout, form.read_contract(path))
+        return run_batches(session, {graph.inputs[0].name: images}, known)
+    finally:
+        session.close()
+
+
+def _data(result: Result) -> dict[str, Any]:
+    return {**asdict(result), "failures": result.failures}
+
+
+def _show(results: Sequence[Result], formats: Sequence[str], console: Console) -> None:
+    def cell(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    rows = [
+        (
+            each.task,
+            each.measure,
+            each.images,
+            cell(each.published),
+            cell(each.source),
+            *(cell(each.artifacts.get(form)) for form in formats),
+        )
+        for each in results
+    ]
+    console.print(table("", ("<task", "<measure", "images", "published", "source", *formats), rows))
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Else $EDGECNN_TEST_DATA or ../shared/data.")
+@click.option("--only", metavar="TEXT", default="", help="Tasks whose name holds this.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(list(RUNTIMES)), help="All without it.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many images; nothing published is compared then.")
+@click.option("--json", "as_json", is_flag=True)
+def main(*, data: Path | None, only: str, formats: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """Measure every published float file and its artifacts; exits 1 where one is not as accurate as it must be."""
+    folder, formats = data or data_folder(), formats or tuple(RUNTIMES)
+    results: list[Result] = []
+    for task in TASKS:
+        if only.lower() in task.name.lower():
+            message(task.name)
+            results += measured(task, folder, formats=formats, limit=limit)
+    emit(
+        {"measured": "here", "results": [_data(each) for each in results]},
+        lambda console: _show(results, formats, console),
+        as_json=as_json,
+    )
+    failures = [text for each in results for text in each.failures]
+    if failures:
+        raise CheckFailedError(f"real_files: figures within {ALLOWED_POINTS} points were wanted: {'; '.join(failures)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EdgeCNNError as error:
+        message(f"error: {error}")
+        sys.exit(error.exit_code)
