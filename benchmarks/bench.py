@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecnn.contract import Contract
 from edgecnn.count import count
-from edgecnn.errors import MissingError, UsageError
+from edgecnn.errors import EdgeCNNError, MissingError, UsageError
 from edgecnn.graph import Array, Graph, external_shape, to_layout
 from edgecnn.interfaces import Facts, Session, SessionOptions
 from edgecnn.shapes import Shape, check_shape, show_shape
@@ -210,9 +210,18 @@ def _open(path: Path, options: BenchOptions, model: Graph | None, stack: ExitSta
     if model is not None:
         macs = _macs(model, path, inputs)
     else:
-        per_image = contract.macs if contract is not None else None
+        per_image = contract.macs if contract is not None else _read_macs(path)
         macs = None if per_image is None else per_image * len(next(iter(inputs.values())))
     return _Opened(path=path, target=target.name, session=session, inputs=inputs, fed=fed, macs=macs)
+
+
+def _read_macs(path: Path) -> int | None:
+    """Return the MACs of one image as the file itself gives them, or None where we cannot read or count it."""
+    try:
+        cost = count(load_model(str(path)))
+    except EdgeCNNError:
+        return None
+    return None if cost.unknown else cost.macs
 
 
 def _macs(model: Graph, path: Path, inputs: Mapping[str, Array]) -> int | None:

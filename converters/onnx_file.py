@@ -1,7 +1,8 @@
 """ONNX: read without the onnx package (_onnx_read), written NCHW with the lowest opset that carries the Graph.
 
 Opset 17 with IR version 8 is the floor: ONNX Runtime, its QNN provider and onnxruntime-web all load it. A fused
-activation is spelled out (Relu, Clip), which runtimes fuse again.
+activation is spelled out (Relu, Clip), which runtimes fuse again. What reads and what writes is imported when it is
+asked for: a conversion needs one half of a format.
 Source: onnx/onnx, docs/Operators.md and docs/Versioning.md.
 """
 
@@ -13,15 +14,6 @@ from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
 from edgecnn.graph import Graph
 from edgecnn.interfaces import Artifact, Listing
 from edgecnn.shapes import Shape
-
-from ._channels_first import REFUSED
-from ._onnx_emitter import OnnxEmitter
-from ._onnx_listing import listing
-from ._onnx_read import read_graph
-from ._onnx_read_graph import ROWS as READERS
-from ._onnx_read_model import read_metadata
-from ._onnx_rows import ROWS, lowest_opset
-from ._writing import contract_json, describe, refuse_unknown
 
 
 class OnnxFormat:
@@ -38,6 +30,11 @@ class OnnxFormat:
 
     def write(self, graph: Graph, path: Path) -> Artifact:
         """Write a deployed Graph. See interfaces.Writer."""
+        from ._channels_first import REFUSED
+        from ._onnx_emitter import OnnxEmitter
+        from ._onnx_rows import ROWS, lowest_opset
+        from ._writing import contract_json, describe, refuse_unknown
+
         refuse_unknown(graph, ROWS.keys(), self, "Choose another format.", REFUSED)
         emitter = OnnxEmitter(graph, lowest_opset(graph))
         emitter.walk(ROWS)
@@ -47,6 +44,8 @@ class OnnxFormat:
 
     def listing(self, path: Path) -> Listing:
         """Return what the file's own tables state. See interfaces.Lister."""
+        from ._onnx_listing import listing
+
         return listing(path)
 
     def read(self, path: Path, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
@@ -63,14 +62,20 @@ class OnnxFormat:
             InputFileError: When the file is damaged.
             UnsupportedError: When it is quantized, or leaves a size open.
         """
+        from ._onnx_read import read_graph
+
         return read_graph(path, input_shapes or {}, self.default_layout)
 
     def readable_operators(self) -> frozenset[str]:
         """Return the operators that the reader has a row for."""
-        return frozenset(READERS)
+        from ._onnx_read_graph import ROWS
+
+        return frozenset(ROWS)
 
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in metadata_props. See interfaces.Format."""
+        from ._onnx_read_model import read_metadata
+
         found = read_metadata(path).get(CONTRACT_KEY)
         return None if found is None else parse_contract(found, str(path))
 

@@ -1,7 +1,8 @@
 """OpenVINO IR: version 11, written NCHW as XML and .bin without OpenVINO.
 
 Every layer is of the earliest operation set that has it: opset1, but for a few (_ir_xml.OPSETS). Biases and fused
-activations are spelled out (Add, ReLU, Clamp), which the runtime fuses again.
+activations are spelled out (Add, ReLU, Clamp), which the runtime fuses again. What reads and what writes is imported
+when it is asked for.
 Source: OpenVINO documentation, Available Operation Sets.
 """
 
@@ -11,14 +12,6 @@ from pathlib import Path
 from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
 from edgecnn.graph import Graph
 from edgecnn.interfaces import Artifact, Listing
-
-from ._channels_first import REFUSED
-from ._ir_xml import read_info
-from ._openvino_emitter import OpenvinoEmitter
-from ._openvino_listing import listing
-from ._openvino_reader import read
-from ._openvino_rows import ROWS
-from ._writing import contract_json, describe, refuse_unknown
 
 SILENT = ("Const", "Parameter", "Result")
 """Layers that compute nothing."""
@@ -38,6 +31,11 @@ class OpenvinoFormat:
 
     def write(self, graph: Graph, path: Path) -> Artifact:
         """Write a deployed Graph. See interfaces.Writer."""
+        from ._channels_first import REFUSED
+        from ._openvino_emitter import OpenvinoEmitter
+        from ._openvino_rows import ROWS
+        from ._writing import contract_json, describe, refuse_unknown
+
         refuse_unknown(graph, ROWS.keys(), self, "Choose another format.", REFUSED)
         emitter = OpenvinoEmitter(graph)
         emitter.walk(ROWS)
@@ -49,14 +47,20 @@ class OpenvinoFormat:
 
     def listing(self, path: Path) -> Listing:
         """Return what the file's own tables state. See interfaces.Lister."""
+        from ._openvino_listing import listing
+
         return listing(path)
 
     def read(self, path: Path) -> Graph:
         """Read the network and its constants. See interfaces.Reader."""
+        from ._openvino_reader import read
+
         return read(path)
 
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in rt_info. See interfaces.Format."""
+        from ._ir_xml import read_info
+
         found = read_info(path, CONTRACT_KEY)
         return None if found is None else parse_contract(found, str(path))
 

@@ -50,14 +50,20 @@ def writer(name: str) -> Writer:
     return found
 
 
+REFUSALS = {
+    "tflite": "edgecnn.converters._tflite_rows",
+    **dict.fromkeys(("onnx", "openvino"), "edgecnn.converters._channels_first"),
+}
+
+
 def rows_of(form: str) -> Mapping[type[ops.Op], object]:
-    found: Mapping[type[ops.Op], object] = importlib.import_module(type(writer(form)).__module__).ROWS
+    found: Mapping[type[ops.Op], object] = importlib.import_module(f"edgecnn.converters._{form}_rows").ROWS
     return found
 
 
 def refusals_of(form: str) -> Mapping[type[ops.Op], str]:
     """Operator that a format cannot carry -> what to do instead."""
-    found: Mapping[type[ops.Op], str] = importlib.import_module(type(writer(form)).__module__).REFUSED
+    found: Mapping[type[ops.Op], str] = importlib.import_module(REFUSALS[form]).REFUSED
     return found
 
 
