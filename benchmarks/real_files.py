@@ -7,7 +7,7 @@ within 0.2 points of its source, and the source within 0.2 points of what the RE
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from edgecnn.console import emit, message, table
 from edgecnn.convert import Plan, convert
 from edgecnn.errors import CheckFailedError, EdgeCNNError, NotThereError
 from edgecnn.graph import Array, Graph
-from edgecnn.interfaces import SessionOptions
+from edgecnn.interfaces import Session, SessionOptions
 from edgecnn.ports import exterior
+from edgecnn.shapes import Shape
 from edgecnn.source import format_of, load_source
 from edgecnn.verify import run_batches
 
@@ -30,6 +31,8 @@ from .real_tasks import TASKS, Labelled, Outputs, Task
 RUNTIMES = {"tflite": "litert_cpu", "onnx": "onnxruntime_cpu", "openvino": "openvino_cpu", "keras": "keras_cpu"}
 ALLOWED_POINTS = 0.2
 """Percentage points. Source: the project's issue 4."""
+
+BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,12 +60,16 @@ class Result:
     @property
     def failures(self) -> list[str]:
         """Return what is wrong, in words."""
-        off = {form: value for form, value in self.artifacts.items() if abs(value - self.source) > ALLOWED_POINTS}
+        off = {form: value for form, value in self.artifacts.items() if not _is_near(value, self.source)}
         found = [f"{form} {value:.2f} for {self.source:.2f}" for form, value in off.items()]
         found += [f"no {form}: {reason}" for form, reason in self.refused.items()]
-        if self.published is not None and round(abs(self.source - self.published), 6) > ALLOWED_POINTS:
+        if self.published is not None and not _is_near(self.source, self.published):
             found.append(f"source {self.source:.2f} for {self.published:.1f}")
         return [f"{self.task}, {self.measure}: {each}" for each in found]
+
+
+def _is_near(found: float, wanted: float) -> bool:
+    return round(abs(found - wanted), 6) <= ALLOWED_POINTS  # 0.2 points themselves are allowed; NaN is not
 
 
 def data_folder() -> Path:
@@ -131,9 +138,19 @@ def _run(path: Path, target: str, graph: Graph, images: Array) -> Outputs:
     session = registry.load("targets", target).open(path, SessionOptions(threads=os.cpu_count() or 1))
     try:
         known = exterior(graph, form.default_layout, form.read_contract(path))
-        return run_batches(session, {graph.inputs[0].name: images}, known)
+        return run_batches(_Batched(session), {graph.inputs[0].name: images}, known)
     finally:
         session.close()
+
+
+class _Batched:
+    """A session whose symbolic batch is BATCH: Keras takes 30 ms for a call, however few images it brings."""
+
+    def __init__(self, session: Session) -> None:
+        self.facts, self.run, self.bind, self.close = session.facts, session.run, session.bind, session.close
+        self.input_shapes: Mapping[str, Shape] = {
+            name: (shape[0] or BATCH, *shape[1:]) for name, shape in session.input_shapes.items()
+        }
 
 
 def _data(result: Result) -> dict[str, Any]:

@@ -201,7 +201,13 @@ def _conv_transpose(op: ops.ConvTranspose, shapes: tuple[Shape, ...]) -> Parts:
     end = (None, *(first + (size or 0) for first, size in zip(begin[1:], sizes, strict=False)), channels)
     box = ops.Slice(begin=begin, end=end, step=(1,) * (rank + 2))
     operands = (":kernel", ":bias")[: len(shapes) - 1]
-    return (Part(suffix="/whole", op=whole, inputs=("input", *operands)), Part(suffix="", op=box, inputs=("/whole",)))
+    ((_, *reached, _),) = whole.output_shapes(shapes)
+    if all(ops.known(last) <= ops.known(size) for last, size in zip(end[1:-1], reached, strict=True)):
+        source: tuple[Part, ...] = ()
+    else:  # output_padding beyond the kernel's reach: a position of zeros more gives what is wanted there, the bias
+        source = (Part(suffix="/longer", op=ops.Pad(padding=((0, 0), *((0, 1),) * rank, (0, 0))), inputs=("input",)),)
+    cut = Part(suffix="", op=box, inputs=("/whole",))
+    return (*source, Part(suffix="/whole", op=whole, inputs=("/longer" if source else "input", *operands)), cut)
 
 
 def _resize(op: ops.Resize, shapes: tuple[Shape, ...]) -> Parts:

@@ -9,16 +9,28 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.graph import Node
 from edgecnn.ops import known
+from edgecnn.passes.hold_for_format import ChannelsFirst
 from edgecnn.shapes import Shape
 
 from ._onnx_emitter import OnnxEmitter
 from ._onnx_layers import pads
 
+ALMOST_ZERO = float(np.finfo(np.float32).tiny)
+"""What zeros before a MaxPool are written as.
+
+ONNX Runtime takes a Pad of zeros into the MaxPool behind it, whose own padding never wins: where a window holds
+negative numbers only, it gives one of them and not zero. It leaves a Pad of any other number where it is.
+Source: microsoft/onnxruntime, issue 24737 and core/optimizer/pad_fusion.cc; so in 1.31.1.
+"""
+
 
 def _pad(e: OnnxEmitter, node: Node) -> str:
     op: Any = node.op
     amounts = e.integers(f"{node.name}/padding", pads(op.padding))
-    value = [e.scalar(op.value, e.dtype(node))] if op.mode == "constant" else []
+    takers = [taker.op for taker in e.graph.nodes if node.output in taker.inputs]
+    is_pooled = any(isinstance(each.op if isinstance(each, ChannelsFirst) else each, ops.MaxPool) for each in takers)
+    number = ALMOST_ZERO if op.value == 0 and is_pooled and e.dtype(node) == "float32" else op.value
+    value = [e.scalar(number, e.dtype(node))] if op.mode == "constant" else []
     return e.layer(node, "Pad", [e.operands(node)[0], amounts, *value], mode=op.mode)
 
 

@@ -13,6 +13,7 @@ from edgecnn.shapes import Shape, show_shape
 
 from . import (
     _onnx_read_blocks,
+    _onnx_read_einsum,
     _onnx_read_elementwise,
     _onnx_read_layers,
     _onnx_read_moving,
@@ -32,6 +33,7 @@ ROWS: dict[str, Row] = {
     **_onnx_read_moving.ROWS,
     **_onnx_read_resize.ROWS,
     **_onnx_read_blocks.ROWS,
+    **_onnx_read_einsum.ROWS,
     **_onnx_read_reductions.ROWS,
 }
 """Operator of the default domain -> its row."""
@@ -82,8 +84,7 @@ def _read_nodes(reading: Reading, model: OnnxModel, nodes: Iterable[OnnxNode], t
                 raise InputFileError(f"{node.label}: value '{name}' is given twice")
         reading.values.update(taken.initializers)
         _read_nodes(reading, model, taken.nodes, titles)
-        missing = [name for name in taken.outputs if name not in reading.values]
-        if missing or len(taken.outputs) != len(node.outputs):
+        if len(taken.outputs) != len(node.outputs):
             raise InputFileError(f"{node.label}: a branch that gives {len(node.outputs)} values was wanted")
         reading.values.update(
             {own: reading.values[name] for own, name in zip(node.outputs, taken.outputs, strict=True)}

@@ -15,6 +15,7 @@ from edgecnn.graph import Array
 
 from ._onnx_messages import DTYPES
 from ._onnx_read_call import Call, computed_dtype
+from ._onnx_read_known_values import clip, cumulated, scatter_nd, standardized, widened
 from ._onnx_read_sizes import LARGEST, Batch, as_sizes, check_size, resolved, sizes_of
 
 Fold = Callable[..., Array | None]
@@ -27,7 +28,7 @@ def fold(call: Call) -> Array | None:
         return _shape(call)
     row = FOLDS.get(call.node.op_type)
     inputs = [call.value(place) if call.has(place) else None for place in range(len(call.node.inputs))]
-    needed = inputs[:1] if call.node.op_type == "Slice" else inputs
+    needed = inputs[:1] if call.node.op_type in ("Slice", "Clip") else inputs
     is_whole = all(value is not None for value in needed)
     if row is None or not is_whole or any(isinstance(value, str) for value in inputs):
         return None
@@ -54,16 +55,12 @@ def _broadcast(function: Callable[..., Any]) -> Fold:
     def row(call: Call, *values: Array) -> Array | None:
         if prod(np.broadcast_shapes(*(value.shape for value in values))) > LARGEST:
             return None
-        found, *rest = (_widened(value) for value in values)
+        found, *rest = (widened(value) for value in values)
         for value in rest:
             found = np.asarray(function(found, value))
         return np.asarray(found if rest else function(found))
 
     return row
-
-
-def _widened(value: Array) -> Array:
-    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 def _divided(a: Array, b: Array) -> Array:
@@ -151,17 +148,6 @@ def slice_bounds(call: Call, rank: int) -> tuple[tuple[int, ...], ...]:
     return begin, end, tuple(call.axis(axis, rank) for axis in axes), step
 
 
-def _scatter_nd(call: Call, value: Array, indices: Array, updates: Array) -> Array:
-    """Write parts of a constant, as PyTorch exports an assignment to a slice (Swin's attention masks)."""
-    if call.text("reduction", "none") != "none":
-        raise UnsupportedError(f"parts that are written were wanted; found reduction={call.text('reduction', '')}")
-    if indices.ndim == 0 or updates.shape != (*indices.shape[:-1], *value.shape[indices.shape[-1] :]):
-        raise InputFileError(f"updates for each of the indices {indices.shape} were wanted; found {updates.shape}")
-    found = np.array(value)
-    found[tuple(np.moveaxis(indices.astype(np.int64), -1, 0))] = updates
-    return found
-
-
 def _squeeze(call: Call, value: Array, *_: Array) -> Array:
     axes = call.axes(1, value.ndim, attribute_until=12)
     return np.squeeze(value, axes)
@@ -238,11 +224,14 @@ def _reduced(function: Callable[..., Any]) -> Fold:
 FOLDS: dict[str, Fold] = {
     "Add": _broadcast(np.add),
     "And": _broadcast(np.logical_and),
+    "BatchNormalization": standardized,
     "Cast": _cast,
     "Ceil": _broadcast(np.ceil),
+    "Clip": clip,
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "CumSum": cumulated,
     "Div": _broadcast(_divided),
     "Equal": _broadcast(np.equal),
     "Exp": _broadcast(np.exp),
@@ -263,10 +252,13 @@ FOLDS: dict[str, Fold] = {
     "Or": _broadcast(np.logical_or),
     "Pow": _broadcast(np.power),
     "Range": _range,
+    "ReduceMax": _reduced(np.max),
+    "ReduceMean": _reduced(np.mean),
+    "ReduceMin": _reduced(np.min),
     "ReduceProd": _reduced(np.prod),
     "ReduceSum": _reduced(np.sum),
     "Reshape": _reshape,
-    "ScatterND": _scatter_nd,
+    "ScatterND": scatter_nd,
     "Slice": _slice,
     "Sqrt": _broadcast(np.sqrt),
     "Squeeze": _squeeze,

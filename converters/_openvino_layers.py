@@ -20,9 +20,14 @@ ZERO_KEPT: dict[str, Any] = {"special_zero": True}
 
 def _conv(e: OpenvinoEmitter, node: Node) -> Value:
     op: Any = node.op
-    rank = len(op.stride)
+    rank, padding = len(op.stride), op.padding
+    is_widened = _loses_padding(op, e.graph.tensors[node.inputs[1]].shape[:rank])
+    if is_widened:
+        padding = (*padding[:-1], (padding[-1][0], padding[-1][1] + 1))
 
     def grouped(data: Array) -> Array:
+        if is_widened:
+            data = np.pad(data, ((0, 0),) * (rank - 1) + ((0, 1), (0, 0), (0, 0)))
         kernel = kernel_first(data)
         return kernel if op.groups == 1 else kernel.reshape(op.groups, -1, *kernel.shape[1:])
 
@@ -35,9 +40,18 @@ def _conv(e: OpenvinoEmitter, node: Node) -> Value:
         bias,
         strides=op.stride,
         dilations=op.dilation,
-        **pads(op.padding),
+        **pads(padding),
         auto_pad="explicit",
     )
+
+
+def _loses_padding(op: Any, kernel_size: Shape) -> bool:
+    """Tell whether OpenVINO would pass by the padding of a convolution.
+
+    OpenVINO 2026.4 moves the stride of one with kernel size 1 towards the input without regard to its padding: wrong
+    numbers, or a shape error in 3-D. A kernel of size 2 that ends in zeros, with one more row of padding, stays.
+    """
+    return set(kernel_size) == {1} and max(op.stride) > 1 and any(map(any, op.padding))
 
 
 def _conv_transpose(e: OpenvinoEmitter, node: Node) -> Value:

@@ -13,6 +13,7 @@ from edgecnn.graph import Array, Graph, Node
 from edgecnn.shapes import Padding, Shape, show_shape
 
 from ._flatbuffer import AlignedBuffer, pack, schema
+from ._tflite_sparse import compressed, is_sparse
 
 SCHEMA_VERSION = 3
 SIGNATURE = "serving_default"
@@ -73,7 +74,9 @@ class TfliteEmitter:
         self._constants: dict[tuple[object, ...], tuple[int, Array]] = {}
         self._producers = {name: node for node in graph.nodes for name in node.outputs}
 
-    def tensor(self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None) -> int:
+    def tensor(
+        self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None, sparsity: Any = None
+    ) -> int:
         """Add a tensor and return its index; a symbolic batch is 1 in the shape and -1 in the signature.
 
         Raises:
@@ -93,6 +96,7 @@ class TfliteEmitter:
                 buffer=buffer,
                 name=name,
                 shapeSignature=signature,
+                sparsity=sparsity,
             )
         )
         self._kinds.append((dtype, shape))
@@ -161,13 +165,22 @@ class TfliteEmitter:
         return self._constants[key][0]
 
     def _added(self, name: str, data: Array, dtype: str) -> int:
-        """Add a constant, and a DEQUANTIZE where it is stored as float16."""
+        """Add a constant, a DENSIFY where it is stored sparse, and a DEQUANTIZE where it is stored as float16."""
+        stored = self._stored(name if str(data.dtype) == dtype else f"{name}/{data.dtype}", data)
         if str(data.dtype) == dtype:
-            return self.tensor(name, data.shape, dtype, data)
-        stored = self.tensor(f"{name}/{data.dtype}", data.shape, str(data.dtype), data)
+            return stored
         wide = self.tensor(name, data.shape, dtype)
         self.operator(Spec(kind="DEQUANTIZE", options="Dequantize", version=3), [stored], [wide])
         return wide
+
+    def _stored(self, name: str, data: Array) -> int:
+        """Add a constant as it is stored; runtimes make a sparse one dense when they load the file."""
+        dtype = str(data.dtype)
+        if not is_sparse(data):
+            return self.tensor(name, data.shape, dtype, data)
+        values, sparsity = compressed(np.ascontiguousarray(data), self.s)
+        spared = self.tensor(f"{name}/sparse", data.shape, dtype, values, sparsity)
+        return self.step(name, data.shape, Spec(kind="DENSIFY", options="Densify"), [spared], dtype)
 
     def arranged(self, node: Node, operand: str, arrange: Callable[[Array], Array], label: str = "") -> int:
         """Return a constant operand in the format's own arrangement, its name followed by a label."""

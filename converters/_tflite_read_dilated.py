@@ -1,9 +1,9 @@
 """Dilated convolutions as converters spell them: SPACE_TO_BATCH_ND, a convolution, BATCH_TO_SPACE_ND.
 
-Every block-th position becomes an image of its own, which a convolution without dilation sees; the results are laid back
-between one another. That is the convolution with dilation = block of the padded image: the two operators go, the
-convolution gets the dilation and, as explicit padding, what the first padded less what the last cropped. The batch, which
-they multiply, may stay open. Source: TensorFlow, python/ops/nn_ops.py, with_space_to_batch.
+Every block-th position becomes an image of its own, which a convolution without dilation sees; the results are laid
+back between one another. That is the convolution with dilation = block of the padded image: the two operators go, the
+convolution gets the dilation and, as explicit padding, what the first padded less what the last cropped. The batch,
+which they multiply, may stay open. Source: TensorFlow, python/ops/nn_ops.py, with_space_to_batch.
 """
 
 from collections import defaultdict

@@ -43,7 +43,7 @@ def _floor_div(call: Call) -> Value:
     dtype = call.network.dtype(a)
     if "int" not in dtype:
         return call.node(ops.Floor(), _quotient(call, a, b))
-    return call.node(ops.Cast(dtype=call.network.stated_dtype(call.operator.outputs[0])), _whole(call, a, b))
+    return call.node(ops.Cast(dtype=dtype), _whole(call, a, b))
 
 
 def _floor_mod(call: Call) -> Value:
@@ -51,9 +51,10 @@ def _floor_mod(call: Call) -> Value:
     a, b = call.value(0), call.value(1)
     if is_known(a) and is_known(b):
         return call.on_known_integers(np.remainder)
-    whole = _whole(call, a, b) if "int" in call.network.dtype(a) else call.step("whole", ops.Floor(), _quotient(call, a, b))
     if "int" in call.network.dtype(a):
-        whole = call.step("times", ops.Cast(dtype=call.network.stated_dtype(call.operator.outputs[0])), whole)
+        whole = call.step("times", ops.Cast(dtype=call.network.dtype(a)), _whole(call, a, b))
+    else:
+        whole = call.step("whole", ops.Floor(), _quotient(call, a, b))
     return call.node(ops.Sub(), a, call.step("below", ops.Mul(), whole, b))
 
 
@@ -94,6 +95,14 @@ def _dequantize(call: Call) -> Value:
     if isinstance(value, Constant):
         return Constant(name=call.name, data=value.data, dtype="float32")
     return call.node(ops.Cast(dtype="float32"), value)
+
+
+def _densify(call: Call) -> Value:
+    """DENSIFY: a constant that is stored sparse was made dense when it was read."""
+    value = call.value(0)
+    if not isinstance(value, Constant):
+        raise call.unsupported("a constant was wanted; it is computed")
+    return value
 
 
 def _select(call: Call) -> Value:
@@ -159,6 +168,7 @@ ROWS: dict[str, Row] = {
     "EXP": _always(ops.Exp()),
     "LOG": _always(ops.Log()),
     "CAST": _cast,
+    "DENSIFY": _densify,
     "DEQUANTIZE": _dequantize,
     "EQUAL": _always(ops.Equal(), 2),
     "NOT_EQUAL": _not_equal,

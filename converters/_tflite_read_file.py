@@ -19,6 +19,7 @@ from edgecnn.graph import Array
 from edgecnn.shapes import Padding
 
 from ._flatbuffer import followed, mapped, schema
+from ._tflite_sparse import dense, levels
 
 MOST_VISITS = 4_000_000
 """Table entries, numbers and characters that one file may make us look at; the largest vision models need 1 % of it."""
@@ -56,7 +57,6 @@ class TensorRecord:
         kind: TensorType, by name.
         data: A constant's values, or None.
         is_quantized: Integers that stand for scale * (q - zero_point).
-        is_sparse: The constant is stored compressed.
     """
 
     name: str
@@ -65,7 +65,6 @@ class TensorRecord:
     kind: str
     data: Array | None
     is_quantized: bool
-    is_sparse: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,36 +154,48 @@ class _Tables:
             shape=shape,
             signature=signature if len(signature) == len(shape) else shape,
             kind=kind,
-            data=self._data(name, table.Buffer(), kind, shape),
+            data=self._data(name, table, kind, shape),
             is_quantized=scales is not None and scales.ScaleLength() > 0 and "INT" in kind,
-            is_sparse=table.Sparsity() is not None,
         )
 
-    def _data(self, name: str, number: int, kind: str, shape: tuple[int, ...]) -> Array | None:
-        if number == 0:  # the empty one, which some files leave out
+    def _data(self, name: str, table: Any, kind: str, shape: tuple[int, ...]) -> Array | None:
+        if table.Buffer() == 0:  # the empty one, which some files leave out
             return np.zeros(shape, NUMPY[kind]) if kind in NUMPY and 0 in shape else None
+        stored = self._stored(name, table.Buffer())
+        if kind not in NUMPY or (not len(stored) and 0 not in shape):
+            return None
+        dtype, sparsity = np.dtype(NUMPY[kind]), table.Sparsity()
+        size = prod(shape) * dtype.itemsize
+        self._bytes_left -= max(len(stored), size if sparsity is not None else 0)
+        if self._bytes_left < 0:
+            raise InputFileError(f"{self._path}: constants of at most {MOST_SHARING} times the file were wanted")
+        if sparsity is not None:
+            return self._dense(name, sparsity, stored.view(dtype), shape)
+        if size != len(stored) and len(stored):
+            wanted = f"{size} bytes for shape {shape}"
+            raise InputFileError(f"{self._path}: tensor '{name}': {wanted} were wanted; got {len(stored)}")
+        values: Array = stored[:size]
+        if kind == "BOOL":  # a copy, for bytes other than 0 and 1
+            self._visit(len(values))
+            return np.not_equal(values, 0).reshape(shape)
+        return values.view(dtype).reshape(shape)
+
+    def _stored(self, name: str, number: int) -> Array:
+        """Return the bytes of a buffer, which may lie behind the flatbuffer."""
         buffer = self._model.Buffers(self._indexed(number, self._model.BuffersLength(), "a buffer"))
         offset, size = buffer.Offset(), buffer.Size()
         if offset > OUTSIDE:
             if offset + size > len(self._content):
                 raise InputFileError(f"{self._path}: tensor '{name}': its data lie behind the end of the file")
-            stored = np.frombuffer(self._content, np.uint8, count=size, offset=offset)
-        else:
-            stored = np.zeros(0, np.uint8) if buffer.DataIsNone() else buffer.DataAsNumpy()
-        if kind not in NUMPY or (not len(stored) and 0 not in shape):
-            return None
-        self._bytes_left -= len(stored)
-        if self._bytes_left < 0:
-            raise InputFileError(f"{self._path}: constants of at most {MOST_SHARING} times the file were wanted")
-        dtype = np.dtype(NUMPY[kind])
-        if prod(shape) * dtype.itemsize != len(stored) and len(stored):
-            wanted = f"{prod(shape) * dtype.itemsize} bytes for shape {shape}"
-            raise InputFileError(f"{self._path}: tensor '{name}': {wanted} were wanted; got {len(stored)}")
-        values: Array = stored[: prod(shape) * dtype.itemsize]
-        if kind == "BOOL":  # a copy, for bytes other than 0 and 1
-            self._visit(len(values))
-            return np.not_equal(values, 0).reshape(shape)
-        return values.view(dtype).reshape(shape)
+            return np.frombuffer(self._content, np.uint8, count=size, offset=offset)
+        return np.zeros(0, np.uint8) if buffer.DataIsNone() else buffer.DataAsNumpy()
+
+    def _dense(self, name: str, sparsity: Any, values: Array, shape: tuple[int, ...]) -> Array:
+        """Return a constant that is stored sparse."""
+        try:
+            return dense(values, levels(sparsity, shape, self._schema), shape)
+        except InputFileError as error:
+            raise InputFileError(f"{self._path}: tensor '{name}' is stored sparse: {error}") from None
 
     def _operator(self, table: Any, tensors: int) -> OperatorRecord:
         codes = self._model.OperatorCodesLength()

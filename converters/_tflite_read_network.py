@@ -97,8 +97,6 @@ class Network:
         if number in self.values:
             return self.values[number]
         tensor, name = self.file.tensors[number], self._names[number]
-        if tensor.is_sparse:
-            raise UnsupportedError(f"{self.file.path}: tensor '{name}' is stored sparse, which is not read")
         if tensor.data is None:
             raise InputFileError(f"{self.file.path}: tensor '{name}' is used before an operator gives it")
         place = (tensor.data.__array_interface__["data"][0], tensor.shape, tensor.kind)

@@ -13,6 +13,7 @@ from edgecnn.ops import known
 from edgecnn.shapes import Padding, Shape, same_padding
 
 from ._tflite_emitter import Spec, TfliteEmitter
+from ._tflite_pieces import every
 
 
 def conv(e: TfliteEmitter, node: Node) -> None:
@@ -90,6 +91,11 @@ def _conv_3d(e: TfliteEmitter, node: Node, op: ops.Conv) -> None:
 
 
 def max_pool(e: TfliteEmitter, node: Node) -> None:
+    """MAX_POOL_2D; XNNPACK takes none that looks at one position and skips others."""
+    op: Any = node.op
+    if op == ops.MaxPool(kernel_size=(1, 1), stride=(op.stride[0],) * 2, padding=((0, 0),) * 2) and op.stride[0] > 1:
+        every(e, e.value(node.inputs[0]), (0, 0, 0, 0), op.stride[0], e.value(node.output), node.name)
+        return
     flat, source, shape = _pooled(e, node)
     padding = _free_padding(e, shape, flat)
     if padding is None:

@@ -46,7 +46,7 @@ Refused, with the node's name before it; keras: see [keras.md](keras.md):
 
 {refused}
 
-A form of an operator that a format has no means for (TFLite pools no volumes, say) is refused the same way.
+A form of an operator that a format has no means for (TFLite resizes no volumes, say) is refused the same way.
 
 ## Read
 

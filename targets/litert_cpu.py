@@ -56,12 +56,12 @@ class _LitertSession:
     def __init__(self, path: Path, interpreter: Any, facts: Facts) -> None:
         self._path, self._interpreter, self.facts = path, interpreter, facts
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        signature = next(iter(interpreter.get_signature_list().values()), None)
+        signature = next(iter(interpreter.get_signature_list()), None)
         if signature is None:
             self._inputs = {entry["name"]: entry for entry in inputs}
             self._outputs = {entry["name"]: entry["index"] for entry in outputs}
         else:
-            runner = interpreter.get_signature_runner()
+            runner = interpreter.get_signature_runner(signature)
             self._inputs = dict(runner.get_input_details())
             self._outputs = {name: entry["index"] for name, entry in runner.get_output_details().items()}
         self.input_shapes: Mapping[str, Shape] = {name: _shape(entry) for name, entry in self._inputs.items()}

@@ -252,6 +252,8 @@ def detection(**options: Any) -> Make:
     return make
 
 
+OVER_VOLUMES: Any = {"kernel_size": (3, 2, 2), "stride": (2, 1, 2), "padding": ((1, 1), (1, 0), (0, 1))}
+
 GRAPHS: dict[str, Graph] = {
     "conv": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, stride=2, use_bias=True)),
     "conv_valid": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, padding="valid")),
@@ -266,6 +268,12 @@ GRAPHS: dict[str, Graph] = {
     "conv_fused": image_graph(fused),
     "conv_1d": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=3, stride=2, use_bias=True), (1, 14, 3)),
     "conv_3d": image_graph(lambda b, x: b.conv(x, "y", 5, kernel_size=2, use_bias=True), (1, 5, 6, 7, 2)),
+    "conv_of_1_strided_padded": image_graph(
+        lambda b, x: b.conv(x, "y", 3, kernel_size=1, stride=2, padding=((1, 0), (1, 0))), (1, 8, 8, 4)
+    ),
+    "conv_of_1_strided_padded_3d": image_graph(
+        lambda b, x: b.conv(x, "y", 3, kernel_size=1, stride=2, padding=((2, 1),) * 3), (1, 4, 5, 3, 2)
+    ),
     "dense": image_graph(lambda b, x: b.dense(x, "y", 6), (1, 12)),
     "dense_over_more_axes": image_graph(lambda b, x: b.dense(x, "y", 6), (1, 3, 5, 4)),
     "dense_over_a_sequence": image_graph(lambda b, x: b.dense(x, "y", 6), (2, 5, 4)),
@@ -279,6 +287,10 @@ GRAPHS: dict[str, Graph] = {
     "average_pool_same": image_graph(windowed(ops.AveragePool, ((1, 1), (0, 0)))),
     "max_pool_1d": image_graph(
         lambda b, x: b.node("y", ops.MaxPool(kernel_size=(2,), stride=(2,), padding=((0, 0),)), x), (1, 14, 3)
+    ),
+    "max_pool_3d": image_graph(lambda b, x: b.node("y", ops.MaxPool(**OVER_VOLUMES), x), (2, 5, 6, 7, 2)),
+    "average_pool_3d": image_graph(
+        lambda b, x: b.node("y", ops.AveragePool(**OVER_VOLUMES, activation=ops.ReLU()), x), (None, 5, 6, 7, 2)
     ),
     "mean": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(1, 2)), x)),
     "mean_keep_dims": image_graph(lambda b, x: b.node("y", ops.Mean(axes=(1, 2), keep_dims=True), x)),
@@ -319,6 +331,25 @@ GRAPHS: dict[str, Graph] = {
     "conv_transpose_dilated": image_graph(transposed((3, 2), (1, 1), ((0, 1), (0, 0)), dilation=(2, 3))),
     "conv_transpose_fused": image_graph(transposed((2, 2), (2, 2), ((0, 0), (0, 0)), activation=ops.ReLU())),
     "conv_transpose_1d": image_graph(transposed((3,), (2,), ((0, 1),), dilation=(1,), output_padding=(0,)), (1, 7, 3)),
+    "conv_transpose_3d": image_graph(
+        transposed((2, 3, 2), (2, 2, 1), ((0, 0), (1, 0), (0, 0)), dilation=(1,) * 3, output_padding=(0,) * 3),
+        (1, 3, 4, 3, 2),
+    ),
+    "conv_transpose_3d_same": image_graph(
+        transposed((2,) * 3, (2,) * 3, ((0, 0),) * 3, dilation=(1,) * 3, output_padding=(0,) * 3, use_bias=False),
+        (1, 3, 4, 3, 2),
+    ),
+    "conv_transpose_3d_fused": image_graph(
+        transposed(
+            *((3,) * 3, (2,) * 3, ((1, 1),) * 3),
+            dilation=(1,) * 3,
+            output_padding=(0,) * 3,
+            activation=ops.ReLU(),
+            groups=2,
+            out_channels=4,
+        ),
+        (1, 3, 4, 3, 6),
+    ),
     "layer_norm": image_graph(layer_norm, (2, 6, 12)),
     "layer_norm_of_features": image_graph(layer_norm, (2, 12)),
     "layer_norm_behind_conv": image_graph(behind_conv(layer_norm)),

@@ -22,7 +22,8 @@ LARGEST = 4096
 UNARY: dict[str, Step] = {str(op): lambda b, x, draw, op=op: b.then(op, x) for op in ACTIVATIONS}  # type: ignore[misc]
 OF_LAYOUT = (
     *("transpose", "transpose", "reshape", "reshape", "rejoin", "rejoin", "conv", "pool", "resize", "dense", "concat"),
-    *("split", "slice", "gather", "reduction", "arithmetic", "prelu", "norm", "mat_mul", "tile", "pad", "second_input"),
+    *("split", "slice", "gather", "reduction", "arithmetic", "prelu", "norm", "mat_mul", "tile", "pad", "where"),
+    "second_input",
 )
 """Steps that ask in which order a tensor is held."""
 

@@ -1,13 +1,13 @@
 """Random Graphs, written to every format, run and read back: all agree with `execute`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from edgecnn import ops, registry
 from edgecnn.contract import Layout
@@ -21,11 +21,13 @@ from edgecnn.ports import default_layout, exterior
 from edgecnn.source import target_for
 from edgecnn.verify import run_batches
 from tests.random_graphs import graphs
-from tests.random_steps import STEPS
 from tests.test_writers import TRAINING_TIME, VOCABULARY
 
 FORMATS = {"tflite": 250, "onnx": 250, "openvino": 150}
 """Format -> Graphs in the default run."""
+
+ROUND = 50
+"""Graphs of one seed."""
 
 CONDITIONS = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 UNREACHED = {ops.DetectionPostProcess}
@@ -105,7 +107,10 @@ def channels_last(graph: Graph) -> Graph:
 def check(graph: Graph, form: str, folder: Path) -> bool:
     """Write, run, read back and execute; tell whether there was anything to compare."""
     converter, x = registry.load("converters", form), fed(graph)
-    graph = channels_last(graph) if form == "keras" else graph
+    if form == "keras":
+        graph = channels_last(graph)
+        if any(graph.tensors[port.tensor].shape[0] not in (None, 1) for port in graph.inputs):
+            return False  # a Keras file leaves the batch open, which a constant for each of two images ties
     wanted, shipped = execute(graph, x), deploy(graph).graph
     if not is_steady(graph, x, wanted):
         return False
@@ -129,52 +134,54 @@ def check(graph: Graph, form: str, folder: Path) -> bool:
     return True
 
 
-def check_some(form: str, count: int) -> None:
-    @settings(CONDITIONS, max_examples=count, derandomize=True)
-    @given(graphs())
-    def run(graph: Graph) -> None:
-        with TemporaryDirectory() as folder:
-            check(graph, form, Path(folder))
+def for_graphs(count: int, judge: Callable[[Graph], object]) -> None:
+    """Judge the first Graphs of several seeds: Hypothesis varies what it drew the longer, the more it goes on."""
+    for number in range(-(-count // ROUND)):
 
-    run()
+        @seed(number)
+        @settings(CONDITIONS, max_examples=ROUND)
+        @given(graphs())
+        def run(graph: Graph) -> None:
+            judge(graph)
+
+        run()
+
+
+def agrees(graph: Graph, form: str) -> None:
+    with TemporaryDirectory() as folder:
+        check(graph, form, Path(folder))
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_random_networks_agree_in_every_format(form: str) -> None:
-    check_some(form, FORMATS[form])
+    for_graphs(FORMATS[form], lambda graph: agrees(graph, form))
 
 
 @pytest.mark.slow
 def test_random_networks_agree_in_keras() -> None:
-    check_some("keras", 300)
+    for_graphs(300, lambda graph: agrees(graph, "keras"))
 
 
 @pytest.mark.slow
-@settings(CONDITIONS, max_examples=10_000)
-@given(graphs())
-def test_ten_thousand_random_networks_agree(graph: Graph) -> None:
-    for form in FORMATS:
-        with TemporaryDirectory() as folder:
-            check(graph, form, Path(folder))
+@pytest.mark.parametrize("form", FORMATS)
+def test_ten_thousand_random_networks_agree(form: str) -> None:
+    for_graphs(10_000, lambda graph: agrees(graph, form))
 
 
 def test_the_strategy_reaches_the_whole_vocabulary_and_most_of_it_can_be_compared() -> None:
     found: set[type[ops.Op]] = set()
     steady: list[bool] = []
 
-    @settings(CONDITIONS, max_examples=1000, derandomize=True)
-    @given(graphs())
     def collect(graph: Graph) -> None:
         found.update(type(node.op) for node in graph.nodes)
-        if len(steady) < 200:
+        if len(steady) < 100:
             x = fed(graph)
             steady.append(is_steady(graph, x, execute(graph, x)))
 
-    collect()
-    assert len(STEPS) > 20
+    for_graphs(1000, collect)
     assert VOCABULARY - found <= UNREACHED
     assert found >= TRAINING_TIME
-    assert sum(steady) > 180
+    assert sum(steady) > 90
 
 
 def test_a_wrong_number_is_found() -> None:

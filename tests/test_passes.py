@@ -20,12 +20,13 @@ from edgecnn.passes import (
     lower_batch_norm,
     remove_auxiliary_heads,
     remove_identities,
+    volume_pool_in_two_steps,
 )
 from edgecnn.passes.deploy import DEPLOYMENT, deploy
 from edgecnn.passes.editor import GraphEditor, Pass
 from edgecnn.passes.fold_reshape_into_reduction import PASS as FOLD_RESHAPE
 from edgecnn.passes.store_float16 import store_float16
-from tests.graphs import image_graph, transposed
+from tests.graphs import GRAPHS, image_graph, transposed
 
 IMAGE = np.random.default_rng(7).standard_normal((2, 9, 8, 4)).astype(np.float32)
 PAD = ((0, 0), (1, 2), (0, 1), (0, 0))
@@ -303,3 +304,16 @@ def test_a_reshape_to_another_shape_stays() -> None:
         return b.node("y", ops.Reshape(shape=(None, 2, 2)), b.node("pooled", ops.Mean(axes=(1, 2)), x))
 
     assert FOLD_RESHAPE(image_graph(make)).applied == ()
+
+
+@pytest.mark.parametrize("name", ["max_pool_3d", "average_pool_3d"])
+def test_a_pool_over_volumes_becomes_two_over_pictures(name: str) -> None:
+    graph, volume = GRAPHS[name], np.random.default_rng(8).standard_normal((2, 5, 6, 7, 2), dtype=np.float32)
+    result = volume_pool_in_two_steps.PASS(graph)
+    kind = graph.nodes[0].kind
+    assert result.applied == ("y",)
+    assert [node.kind for node in result.graph.nodes] == ["Reshape", kind, "Reshape", kind, "Reshape"]
+    found, wanted = (execute(each, {"image": volume})["result"] for each in (result.graph, graph))
+    assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    validate(result.graph)
+    assert volume_pool_in_two_steps.PASS(result.graph).applied == ()

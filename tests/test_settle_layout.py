@@ -259,3 +259,14 @@ def test_runs_of_axes() -> None:
     assert turned_reshape((None, 8, 5, 5), (None, 2, 4, 25), (0, 3, 1, 2)) == ((None, 25, 2, 4), (0, 2, 3, 1))
     assert turned_reshape((1, 6, 1, 1), (1, 6), (0, 3, 1, 2)) == ((1, 6), (0, 1))
     assert turned_reshape((2, 3), (4, 2), (0, 1)) is None
+
+
+def test_a_transpose_that_is_written_takes_the_name_of_no_node() -> None:
+    b = FileBuilder()
+    turned = b.turn(b.input("image", (1, 3, 4, 2)), (0, 2, 1, 3))
+    b.nodes(f"{turned}/turned", ops.ReLU(), ("image",), ("other",))
+    graph = b.finish({"result": b.then(ops.LRN(), turned), "other": "other"})
+    settled = settle_layout(graph, "NHWC")
+    assert [node.name for node in settled.nodes] == [f"{turned}/turned", f"{turned}/turned_", "t2"]
+    x = {"image": np.random.default_rng(3).standard_normal((1, 3, 4, 2), dtype=np.float32)}
+    np.testing.assert_array_equal(execute(settled, x)["result"], execute(graph, x)["result"])

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -256,6 +257,29 @@ def test_the_opset_is_the_lowest_that_carries_the_graph(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("method", "operators"), [("bilinear", {"Resize"}), ("nearest", {"Shape", "Concat", "Resize"})]
+)
+def test_onnx_resizes_any_batch_behind_a_transpose(
+    method: Literal["bilinear", "nearest"], operators: set[str], tmp_path: Path
+) -> None:
+    """From 5 to 7: no float32 number times 5 is 7 but the next larger than 7 / 5."""
+    b = GraphBuilder("resize", initialise=he_normal(0))
+    x = b.node("y", ops.Resize(size=(7, 10), method=method), b.input("image", (None, 5, 5, 3), layout="NHWC"))
+    graph = b.finish({"result": x})
+    artifact = writer("onnx").write(graph, tmp_path / "m.onnx")
+    assert artifact.operators.keys() - {"Transpose"} == operators
+    assert opset(graph, artifact.path) == (17, 8)
+    image = np.random.default_rng(1).standard_normal((3, 5, 5, 3), dtype=np.float32)
+    session = target_for(artifact.path, None).open(artifact.path, SessionOptions(threads=1))
+    found = session.run({"image": image})["result"]
+    session.close()
+    wanted = execute(graph, {"image": image})["result"]
+    np.testing.assert_allclose(np.moveaxis(found, 1, -1), wanted, rtol=1e-5, atol=1e-5)
+    back = execute(registry.load("converters", "onnx").read(artifact.path), {"image": image})["result"]
+    np.testing.assert_allclose(back, wanted, rtol=1e-5, atol=1e-5)
+
+
 TFLITE_OPERATORS = {
     "max_pool_same": {"MAX_POOL_2D": 1},
     "max_pool_padded": {"PADV2": 1, "MAX_POOL_2D": 1},
@@ -267,6 +291,11 @@ TFLITE_OPERATORS = {
     "conv_transpose_sparse": {"TRANSPOSE_CONV": 1},
     "conv_transpose_cut": {"TRANSPOSE_CONV": 1, "SLICE": 1},
     "conv_transpose_1d": {"RESHAPE": 2, "TRANSPOSE_CONV": 1},
+    "conv_transpose_3d": {"CONV_3D_TRANSPOSE": 1, "SLICE": 1},
+    "conv_transpose_3d_same": {"CONV_3D_TRANSPOSE": 1},
+    "conv_transpose_3d_fused": {"SLICE": 2, "CONV_3D_TRANSPOSE": 2, "CONCATENATION": 1},
+    "max_pool_3d": {"RESHAPE": 3, "PADV2": 1, "MAX_POOL_2D": 2},
+    "average_pool_3d": {"RESHAPE": 3, "PAD": 1, "AVERAGE_POOL_2D": 2, "MUL": 1},
     "hard_sigmoid": {"ADD": 1, "MUL": 1},
     "hard_swish": {"MUL": 1, "HARD_SWISH": 1},
     "slice": {"SLICE": 1},
@@ -334,14 +363,7 @@ def test_tflite_versions_follow_the_types_of_tensors(tmp_path: Path) -> None:
 
 
 TFLITE_REFUSES = {
-    "tflite has no 3-D pooling": (
-        lambda b, x: b.node("y", ops.MaxPool(kernel_size=(2,) * 3, stride=(2,) * 3, padding=((0, 0),) * 3), x),
-        (1, 4, 4, 4, 2),
-    ),
-    "tflite transposes convolutions of 1 or 2 dimensions here; got 3": (
-        transposed((2,) * 3, (2,) * 3, ((0, 0),) * 3, dilation=(1,) * 3, output_padding=(0,) * 3),
-        (1, 2, 2, 2, 2),
-    ),
+    "tflite has no grouped 3-D convolution": (lambda b, x: b.conv(x, "y", 4, kernel_size=2, groups=2), (1, 4, 4, 4, 2)),
     "tflite wants a fixed batch for it": (transposed((2, 2), (2, 2), ((0, 0), (0, 0))), (None, 2, 2, 2)),
     "tflite wants output_padding below the stride": (
         transposed((2, 2), (1, 1), ((1, 0), (0, 0)), output_padding=(3, 0)),
@@ -357,6 +379,12 @@ def test_what_tflite_cannot_carry_is_refused_with_a_reason(reason: str, tmp_path
     make, shape = TFLITE_REFUSES[reason]
     with pytest.raises(UnsupportedError, match=f"^y: {reason}"):
         writer("tflite").write(image_graph(make, shape), tmp_path / "m.tflite")
+
+
+def test_a_tensor_without_elements_is_refused_by_tflite(tmp_path: Path) -> None:
+    graph = image_graph(lambda b, x: b.node("y", ops.ReLU(), x), (1, 0, 6))
+    with pytest.raises(UnsupportedError, match=r"^image: tflite wants tensors that hold something; got 1x0x6$"):
+        writer("tflite").write(graph, tmp_path / "m.tflite")
 
 
 def test_tflite_metadata_says_what_task_libraries_ask_for(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
     reshape(tile(x[..., n, 1, ...], k), [..., k n, ...])  =  resize(x, k n)
 
-keras.ops.repeat, and with it Keras' UpSampling layers, expand so, one axis after the other; Resizes in a row that repeat
-along different axes become one.
+keras.ops.repeat, and with it Keras' UpSampling layers, expand so, one axis after the other; Resizes in a row that
+repeat along different axes become one.
 """
 
 from dataclasses import replace

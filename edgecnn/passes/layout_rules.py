@@ -37,6 +37,8 @@ class Turned:
 
 Rule = Callable[["Settler", Node], Turned | None]
 
+TOKEN_RANK = 3
+
 
 def _elementwise(s: Settler, node: Node) -> Turned | None:
     """Take the order in which most of what is computed is held; broadcasting needs all of the same rank."""
@@ -53,11 +55,16 @@ def _elementwise(s: Settler, node: Node) -> Turned | None:
 
 
 def _common_order(s: Settler, names: Sequence[str]) -> Order:
-    """Return the order that leaves the fewest elements to turn; of two equals the one that is not the values' own."""
+    """Return the order that leaves the fewest elements to turn.
+
+    Of two equals it is the one that is not the values' own, where convolutions hold pictures; but tokens (N, T, C) are
+    what dense layers take, one after the other, as they are.
+    """
     held = {s.view(name).order: 0 for name in names}
     for name in dict.fromkeys(names):
         held[s.view(name).order] += ops.elements(s.shape(name))
-    return max(held, key=lambda order: (held[order], order != identity(len(order))))
+    is_picture = len(s.shape(names[0])) > TOKEN_RANK
+    return max(held, key=lambda order: (held[order], (order != identity(len(order))) == is_picture))
 
 
 def _unary(s: Settler, node: Node) -> Turned:
@@ -143,6 +150,14 @@ def _over_last_axis(s: Settler, node: Node) -> Turned | None:
         return None
     vectors = tuple(s.held_as(name, identity(len(s.shape(name)))) for name in node.inputs[1:])
     return Turned(op=node.op, inputs=(s.held_as(node.inputs[0], view.order), *vectors), order=view.order)
+
+
+def _conv(s: Settler, node: Node) -> Turned | None:
+    """A convolution of single positions works in any order of them."""
+    op: Any = node.op
+    is_pointwise = set(s.shape(node.inputs[1])[:-2]) == set(op.stride) == {1} and not np.any(op.padding)
+    keeps_batch = s.view(node.inputs[0]).order[0] == 0
+    return _over_last_axis(s, node) if is_pointwise and keeps_batch else None
 
 
 def _dense(s: Settler, node: Node) -> Turned | None:
@@ -237,6 +252,7 @@ RULES: dict[type[ops.Op], Rule] = {
     **dict.fromkeys((ops.Mean, ops.Sum, ops.Max, ops.Min, ops.Prod), _reduction),
     **dict.fromkeys((ops.Softmax, ops.LayerNorm, ops.L2Normalize), _over_last_axis),
     ops.BatchNorm: _batch_norm,
+    ops.Conv: _conv,
     ops.Dense: _dense,
     ops.Concat: _concat,
     ops.Split: _split,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgecnn.errors import UsageError
 from edgecnn.graph import Array
 from edgecnn.kernels.detection import intersection_over_union, suppressed
 
@@ -66,7 +67,12 @@ def mean_average_precision(
         found: One for each image.
         wanted: The truth, likewise.
         iou_threshold: Intersection / union.
+
+    Raises:
+        UsageError: When no image has a true box.
     """
+    if not any(len(each.classes) for each in wanted):
+        raise UsageError(f"mean average precision: true boxes were wanted; {len(wanted)} images have none")
     classes = np.unique(np.concatenate([each.classes for each in wanted]))
     return float(np.mean([_of_class(int(index), found, wanted, iou_threshold) for index in classes]))
 

@@ -68,7 +68,7 @@ def blazeface(
     anchors = np.concatenate([(np.repeat(_cells(n), times, axis=0) + 0.5) / n for n, times in BLAZEFACE_GRIDS])
     boxes = regressors[:, :4] / side
     boxes = np.concatenate([boxes[:, :2] + anchors, boxes[:, 2:]], axis=1)
-    scores = 1 / (1 + np.exp(-logits[:, 0].clip(-100, 100)))
+    scores = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64).clip(-100, 100)))
     found = Detections(corners=from_centres(boxes), scores=scores, classes=np.zeros(len(scores), int))
     return without_overlaps(found, score_threshold=score_threshold, iou_threshold=iou_threshold)
 
