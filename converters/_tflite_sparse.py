@@ -129,7 +129,7 @@ def is_sparse(data: Array) -> bool:
     if not is_kernel or data.size < LEAST_SIZE or data.dtype.kind != "f":
         return False
     bits = data.view(f"u{data.dtype.itemsize}")
-    return bool(np.count_nonzero(bits) <= (1 - LEAST_SPARED) * data.size)
+    return bool(0 < np.count_nonzero(bits) <= (1 - LEAST_SPARED) * data.size)
 
 
 def compressed(data: Array, schema: Any) -> tuple[Array, Any]:

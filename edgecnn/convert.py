@@ -130,8 +130,7 @@ def _checked(
     proof = check_source(source, references, threads=plan.threads)
     files = [artifact.path for artifact in conversion.artifacts]
     try:
-        assumed = proof.assumed if proof else None
-        parity = check(source.graph, shipped, files, references, assumed=assumed, threads=plan.threads, advance=advance)
+        parity = check(source.graph, shipped, files, references, proof=proof, threads=plan.threads, advance=advance)
     except InputFileError as error:
         raise CheckFailedError(
             f"{source.graph.name}: an artifact that its runtime loads was wanted. Nothing was written. {error}"
@@ -143,7 +142,7 @@ def _checked(
             graph=shipped,
             writer=_writer(artifact.format),
             target=target_for(artifact.path, None),
-            inputs=references.inputs(source.graph, source.graph.contract or assumed),
+            inputs=references.inputs(source.graph, source.graph.contract or (proof.assumed if proof else None)),
             threads=plan.threads,
         )
         conversion = _bisected(conversion, suspect, folder, artifact.path.stem)

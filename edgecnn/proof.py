@@ -14,10 +14,13 @@ from edgecnn.graph import Array, Graph
 from edgecnn.ports import exterior
 from edgecnn.probe import IN_PYTHON, probe
 from edgecnn.source import Source, format_of, target_for
-from edgecnn.verify import MINIMUM_SNR_DB, Parity, reference_outputs, verify
+from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, Parity, allowed_error, reference_outputs, verify
 
 MINIMUM_SNR_FLOAT16_DB = 40.0
 """Of our reading of a file with float16 constants against its runtime, which may compute in float16 (11 bits)."""
+
+ROUNDING_SNR_DB = 60.0
+"""A single value of an output may differ so much by rounding; an operator that is read wrongly shows in all of them."""
 
 PROVERS = {"keras": "keras_cpu"}
 """Format -> the target that proves it where it is installed, though another one opens it first, and faster."""
@@ -69,7 +72,7 @@ def check(
     artifacts: Sequence[Path],
     references: References,
     *,
-    assumed: Contract | None = None,
+    proof: "SourceProof | None" = None,
     threads: int = 1,
     advance: Callable[[str], None] = lambda what: None,
     target: str | None = None,
@@ -81,7 +84,8 @@ def check(
         shipped: What was written: the reference for rounded constants.
         artifacts: Files.
         references: Gives real images, and what Graphs make of them.
-        assumed: What feeds a source that has no contract.
+        proof: Of the source file: what feeds it where it has no contract, and how far its own runtime is from NumPy;
+            float32's rounding is then known to make so much of a difference, and as much again is let pass.
         threads: For the runtimes.
         advance: Called with what was just finished.
         target: Name of the target, or None for each format's own.
@@ -90,7 +94,7 @@ def check(
     for path in artifacts:
         form = format_of(path)
         stored = form.read_contract(path)
-        contract = stored or source.contract or assumed
+        contract = stored or source.contract or (proof.assumed if proof else None)
         exact = references.outputs(source, contract)
         rounded = references.outputs(shipped, contract) if has_float16(shipped) else None
         parity = verify(
@@ -101,10 +105,18 @@ def check(
             rounding=exact if rounded else None,
             threads=threads,
             exterior=exterior(shipped, form.default_layout, stored),
+            maximum_error=maximum_error(proof),
         )
         checked.append(parity)
         advance(f"verified {path.name}")
     return tuple(checked)
+
+
+def maximum_error(proof: "SourceProof | None") -> float:
+    """Return the relative error that an artifact may have: twice what the source file itself has, if that is more."""
+    parity = proof.parity if proof else None
+    own = parity.max_error if parity is not None and parity.snr_db >= MINIMUM_SNR_DB else 0.0
+    return max(MAXIMUM_RELATIVE_ERROR, 2 * own)
 
 
 def _prover(path: Path, name: str | None) -> Any:
@@ -142,6 +154,7 @@ def check_source(source: Source, references: References, *, threads: int = 1) ->
     if path is None or (target := target_for(path, None)).name in IN_PYTHON:
         return None
     contract, assumed = graph.contract or source.graph.contract, None
+    minimum = MINIMUM_SNR_FLOAT16_DB if has_float16(graph) else MINIMUM_SNR_DB
     try:
         probe([path])
         if contract is None:
@@ -153,7 +166,8 @@ def check_source(source: Source, references: References, *, threads: int = 1) ->
             references.inputs(graph, contract),
             exterior=exterior(graph, source.default_layout),
             threads=threads,
-            minimum_snr_db=MINIMUM_SNR_FLOAT16_DB if has_float16(graph) else MINIMUM_SNR_DB,
+            minimum_snr_db=minimum,
+            maximum_error=allowed_error(min(minimum, ROUNDING_SNR_DB)),
         )
     except (MissingError, InputFileError, UsageError) as error:
         return SourceProof(parity=None, note=f"{path}: our reading of it could not be proved in {target.name}: {error}")

@@ -38,6 +38,7 @@ class Parity:
         max_error: Largest absolute difference, as a share of the reference output's range; largest over the outputs.
         top1_agreement: Share of images with the same largest output, or None where the output is no vector of classes.
         rounding_snr_db: What storing constants as float16 costs against float32; None for float32 artifacts.
+        maximum_error: That passes.
         resolvable_db: The SNR that float32's own resolution at the outputs allows; below 80 dB nothing can be proved.
         passed: Whether both thresholds hold.
     """
@@ -50,6 +51,7 @@ class Parity:
     max_error: float
     top1_agreement: float | None
     rounding_snr_db: float | None
+    maximum_error: float
     resolvable_db: float
     passed: bool
 
@@ -63,7 +65,8 @@ def verify(
     exterior: Exterior,
     rounding: Mapping[str, Array] | None = None,
     threads: int = 1,
-    minimum_snr_db: float | None = None,
+    minimum_snr_db: float = MINIMUM_SNR_DB,
+    maximum_error: float = MAXIMUM_RELATIVE_ERROR,
 ) -> Parity:
     """Compare an artifact with reference outputs.
 
@@ -75,7 +78,8 @@ def verify(
         exterior: What is known of the artifact's ports.
         rounding: Outputs of the float32 source, where `references` are of one with rounded constants.
         threads: For the runtime.
-        minimum_snr_db: That passes; MINIMUM_SNR_DB unless given. A lower one allows an error larger to the same degree.
+        minimum_snr_db: That passes.
+        maximum_error: That passes, as a share of the reference output's range.
 
     Raises:
         UsageError: When the artifact's inputs or outputs are not the source's.
@@ -108,14 +112,15 @@ def verify(
         max_error=error,
         top1_agreement=agreement(references[first], found[first]),
         rounding_snr_db=min(snr_db(rounding[name], references[name]) for name in names) if rounding else None,
+        maximum_error=maximum_error,
         resolvable_db=min(resolvable_db(references[name]) for name in names),
-        passed=passes(snr, error, MINIMUM_SNR_DB if minimum_snr_db is None else minimum_snr_db),
+        passed=snr >= minimum_snr_db and error <= maximum_error,
     )
 
 
-def passes(snr: float, error: float, minimum_snr_db: float) -> bool:
-    """Tell whether an SNR in dB and a relative error are parity; 20 dB of signal are a factor of 10 in error."""
-    return snr >= minimum_snr_db and error <= MAXIMUM_RELATIVE_ERROR * 10 ** ((MINIMUM_SNR_DB - minimum_snr_db) / 20)
+def allowed_error(minimum_snr_db: float) -> float:
+    """Return the relative error that goes with a lower SNR than parity's: 20 dB of signal are a factor of 10."""
+    return float(MAXIMUM_RELATIVE_ERROR * 10 ** ((MINIMUM_SNR_DB - minimum_snr_db) / 20))
 
 
 def reference_outputs(graph: Graph, inputs: Mapping[str, Array], *, fetch: Sequence[str] = ()) -> dict[str, Array]:
@@ -128,13 +133,22 @@ def reference_outputs(graph: Graph, inputs: Mapping[str, Array], *, fetch: Seque
     """
     graph = with_any_batch(graph)
     tied = next((graph.tensors[port.tensor].shape[0] for port in graph.inputs), None)
+    shown = (*fetch, *(port.tensor for port in graph.outputs))
+    if tied is None and any((*graph.tensors[name].shape, 1)[0] is not None for name in shown):
+        tied = 1  # the batch lies in another axis of some output (time first, say): one image at a time
     count, parts = len(next(iter(inputs.values()))), []
     for start in range(0, count, tied or BATCH):
         size = tied or min(BATCH, count - start)
         batch = {name: _filled(values[start:], size) for name, values in inputs.items()}
-        outputs = execute(graph, batch, fetch=fetch)
-        parts.append({name: values[: count - start] for name, values in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        parts.append(execute(graph, batch, fetch=fetch))
+    return {name: _joined([part[name] for part in parts], tied, count) for name in parts[0]}
+
+
+def _joined(parts: Sequence[Array], size: int | None, count: int) -> Array:
+    """Return the outputs of several runs as (images, ...): end to end, or stacked where one run has no such axis."""
+    if size == 1 and parts[0].shape[:1] != (1,):
+        return np.stack(parts)
+    return np.concatenate(parts)[:count]
 
 
 def with_any_batch(graph: Graph) -> Graph:
@@ -167,9 +181,10 @@ def run_batches(session: Session, inputs: Mapping[str, Array], exterior: Exterio
             name: to_layout(_filled(inputs[port][start:], size or 1), layouts[name]) for name, port in named.items()
         }
         outputs = session.run(batch)
-        parts.append({name: values[: count - start] for name, values in outputs.items()})
-    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {name: from_layout(values, exterior.of_output(name, values.shape)) for name, values in merged.items()}
+        parts.append(
+            {name: from_layout(values, exterior.of_output(name, values.shape)) for name, values in outputs.items()}
+        )
+    return {name: _joined([part[name] for part in parts], size or 1, count) for name in parts[0]}
 
 
 def _named_like(session: Session, inputs: Mapping[str, Array]) -> dict[str, str]:

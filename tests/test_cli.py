@@ -216,7 +216,7 @@ def test_too_few_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_failed_check_hands_nothing_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgecnn.verify.MINIMUM_SNR_DB", 1000.0)
+    monkeypatch.setattr("edgecnn.proof.maximum_error", lambda proof: 0.0)
     with pytest.raises(SystemExit) as stopped:
         main(["convert", "lenet5", "--to", "onnx", "-o", str(tmp_path / "made"), "--json"])
     captured = capsys.readouterr()
