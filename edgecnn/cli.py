@@ -61,8 +61,9 @@ class Table(click.Group):
 def edgecnn() -> None:
     """Small vision networks for phones, boards, NPUs and browsers: build, convert, prove, measure.
 
-    MODEL is a zoo name (edgecnn models) or a file (.keras .h5 .onnx .tflite .xml). Every command has --json. Exit codes:
-    0 done, 1 the job failed its own check, 2 wrong usage, 3 bad input file, 4 something is not installed or not there.
+    MODEL is a zoo name (edgecnn models) or a file (.keras .h5 .onnx .tflite .xml). Every command has --json. Exit
+    codes: 0 done, 1 the job failed its own check, 2 wrong usage, 3 bad input file, 4 something is not installed or not
+    there.
     """
 
 
