@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -104,23 +105,15 @@ class Worker:
     def _exchange(self, request: bytes, seconds: float) -> tuple[bytes, bool]:
         """Return the reply, which is no whole line when the child died, and whether the time was up."""
         process: Any = self._started()
-        is_up = threading.Event()
-        timer = threading.Timer(seconds, _stop, (process, is_up))
-        timer.daemon = True
-        timer.start()
         line = b""
         try:
-            process.stdin.write(request)
-            process.stdin.flush()
-            line = process.stdout.readline(LARGEST_REPLY)
-        except BrokenPipeError:
-            pass  # it died before it read the request: the same as dying of it
+            with _deadline(process, seconds) as is_up, suppress(BrokenPipeError):  # dead before it read: died of it
+                process.stdin.write(request)
+                process.stdin.flush()
+                line = process.stdout.readline(LARGEST_REPLY)
         except BaseException:  # interrupted: the reply that is still to come belongs to nobody
             self._end()
             raise
-        finally:
-            timer.cancel()
-        timer.join()
         return line, is_up.is_set()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -132,6 +125,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,
             )
         return self._process
 
@@ -158,8 +152,9 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
-        process.wait()
+        if process.returncode is None:
+            _kill(process)
+            process.wait()
         with suppress(BrokenPipeError):  # a request that it never took
             process.stdin.close()  # type: ignore[union-attr]
         process.stdout.close()  # type: ignore[union-attr]
@@ -167,9 +162,31 @@ class Worker:
             self._printed.close()
 
 
-def _stop(process: subprocess.Popen[bytes], is_up: threading.Event) -> None:
-    is_up.set()
-    process.kill()
+@contextmanager
+def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[threading.Event]:
+    """Kill a child when its time is up; the event tells whether it was."""
+    is_up = threading.Event()
+
+    def stop() -> None:
+        is_up.set()
+        _kill(process)
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield is_up
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a child that nobody has waited for, and what it forked: that holds the pipe of the replies open too."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @cache
