@@ -11,6 +11,7 @@ import numpy as np
 from edgecnn.contract import Contract
 from edgecnn.count import count
 from edgecnn.errors import EdgeCNNError, MissingError, UsageError
+from edgecnn.feeding import random_values
 from edgecnn.graph import Array, Graph, external_shape, to_layout
 from edgecnn.interfaces import Facts, Session, SessionOptions
 from edgecnn.shapes import Shape, check_shape, show_shape
@@ -144,7 +145,7 @@ def feed(session: Session, contract: Contract | None, data: Path | None, where: 
 
     Args:
         session: An open artifact.
-        contract: Its contract; without one it is fed random normal numbers.
+        contract: Its contract; without one it is fed random numbers.
         data: Folder with images, or None for an installed package's photographs.
         where: The file, for errors.
     """
@@ -153,11 +154,11 @@ def feed(session: Session, contract: Contract | None, data: Path | None, where: 
         if data is not None:
             raise UsageError(f"{where}: --data needs a contract and one input; the file has none. Leave --data out.")
         generator = np.random.default_rng(0)
-        return {n: generator.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}, RANDOM
+        return {n: random_values(shape, session.input_dtypes[n], generator) for n, shape in shapes.items()}, RANDOM
     ((name, shape),) = shapes.items()
     images = load_images(data, contract, limit=shape[0])
     batch = np.resize(images.values, (shape[0], *images.values.shape[1:]))
-    values = to_layout(batch, contract.layout)
+    values = to_layout(batch, contract.layout).astype(session.input_dtypes[name], copy=False)
     check_shape(f"{where}: input '{name}' by its contract", values.shape, shape)
     return {name: values}, images.origin
 

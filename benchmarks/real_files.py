@@ -148,6 +148,7 @@ class _Batched:
 
     def __init__(self, session: Session) -> None:
         self.facts, self.run, self.bind, self.close = session.facts, session.run, session.bind, session.close
+        self.input_dtypes = session.input_dtypes
         self.input_shapes: Mapping[str, Shape] = {
             name: (shape[0] or BATCH, *shape[1:]) for name, shape in session.input_shapes.items()
         }

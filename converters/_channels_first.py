@@ -14,14 +14,13 @@ from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array, Graph, Node, Port
 from edgecnn.passes import dense_to_convolution, fold_reshape_into_slice
 from edgecnn.passes.hold_for_format import ChannelsFirst, hold_for_format
+from edgecnn.ports import IMAGE_RANK
 from edgecnn.shapes import Padding
 
 REFUSED: Mapping[type[ops.Op], str] = {ops.DetectionPostProcess: "Cut the network before it with --outputs."}
 """Operator that neither ONNX nor OpenVINO can carry -> what to do instead."""
 
 NO_END = 2**31 - 1
-IMAGE_RANK = 4
-"""Ports of this rank or more are images, whose external layout is channels first unless somebody chose otherwise."""
 
 Handle = TypeVar("Handle")
 """How a format names a value: a string in ONNX, a layer's port in OpenVINO."""
@@ -43,7 +42,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         """Add a constant, stored as `data` is (in C order, whatever the order in memory), that computes as `dtype`."""
 
     def port_is_first(self, port: Port) -> bool:
-        """Tell whether callers see this port channels first."""
+        """Tell whether callers see this port channels first: every picture where nobody chose otherwise."""
         return port.layout == "NCHW" if port.layout is not None else self._ranks[port.name] >= IMAGE_RANK
 
     def walk(self, rows: Mapping[type[ops.Op], Callable[[Any, Node], Handle | list[Handle]]]) -> None:

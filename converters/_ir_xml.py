@@ -48,7 +48,7 @@ PRECISIONS = {
 
 OPSETS = {
     **{"Swish": 4, "HSwish": 4, "SoftPlus": 4, "Interpolate": 4, "HSigmoid": 5, "Round": 5, "MVN": 6, "Gelu": 7},
-    **{"TopK": 11, "GroupNormalization": 12},
+    "TopK": 11,
 }
 """Layer type -> the earliest operation set that has it with the inputs written here; every other is of the first.
 Source: OpenVINO documentation, Available Operation Sets."""

@@ -31,7 +31,7 @@ def _pad(e: OnnxEmitter, node: Node) -> str:
     is_pooled = any(isinstance(each.op if isinstance(each, ChannelsFirst) else each, ops.MaxPool) for each in takers)
     number = ALMOST_ZERO if op.value == 0 and is_pooled and e.dtype(node) == "float32" else op.value
     value = [e.scalar(number, e.dtype(node))] if op.mode == "constant" else []
-    return e.layer(node, "Pad", [e.operands(node)[0], amounts, *value], mode=op.mode)
+    return e.layer(node, "Pad", [e.operand(node), amounts, *value], mode=op.mode)
 
 
 def _reshape(e: OnnxEmitter, node: Node) -> str:
@@ -59,7 +59,7 @@ def _slice(e: OnnxEmitter, node: Node) -> str:
     columns |= {"axes": list(range(len(boxes)))}
     order = ("begin", "end", "axes", "step")
     inputs = [e.integers(f"{node.name}/{name}", columns[name]) for name in order]
-    return e.layer(node, "Slice", [e.operands(node)[0], *inputs])
+    return e.layer(node, "Slice", [e.operand(node), *inputs])
 
 
 def _split(e: OnnxEmitter, node: Node) -> list[str]:

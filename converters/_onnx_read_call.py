@@ -20,18 +20,14 @@ from edgecnn.passes.axis_order import channels_first, inverse
 from edgecnn.shapes import Shape
 
 from ._onnx_read_model import OnnxNode
-from ._onnx_read_sizes import Batch, as_sizes
+from ._onnx_read_sizes import LARGEST, Batch, as_sizes
+from ._unique_names import unique
 
 Value = Array | str
 """Known, or the name of a tensor of the Graph."""
 
-WIDENED = {"float16": "float32", "float64": "float32", "bfloat16": "float32"}
-"""Floating-point types of a file -> the type that the Graph computes in; float16 constants stay stored as they are."""
-
-
-def computed_dtype(dtype: str) -> str:
-    """Return the type that the Graph computes a file's type in."""
-    return WIDENED.get(dtype, dtype)
+MOST_MADE, MOST_TIMES = 4 * LARGEST, 16
+"""Elements that may be made of known values in one file: so many, and so many times those that the file holds."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,12 +39,13 @@ class Reading:
         used: Values that something takes.
         builder: Collects the nodes.
         values: Value of the file -> what it is.
-        names: Of the file's values and nodes, and all that were made; none is given twice.
+        names: Of the file's values and nodes, and all that were made; none is given twice. See unique.
         twins: Tensor in the file's order -> the same channels-last.
         arranged: (value, arrangement) -> the constant that holds it.
         dtypes: Tensor -> the type that it computes in.
         unknown: Tensors whose shape nothing states.
         narrow: Constant -> its data, stored narrower than it computes.
+        left: Elements that may still be computed or made, beside those that the file holds.
         origins: Tensor -> (operator, its input tensors, more) for idioms that span several operators.
     """
 
@@ -56,22 +53,30 @@ class Reading:
     used: frozenset[str] = frozenset()
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder("onnx", initialise=no_values))
     values: dict[str, Value] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
+    names: dict[str, int] = field(default_factory=dict)
     twins: dict[str, str] = field(default_factory=dict)
     arranged: dict[tuple[str, str], str] = field(default_factory=dict)
     dtypes: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     narrow: dict[str, Array] = field(default_factory=dict)
     origins: dict[str, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
+    left: int = MOST_MADE
+
+    def spend(self, elements: int) -> None:
+        """Note that a value of so many elements is made.
+
+        Raises:
+            UnsupportedError: When that is more than any network needs.
+        """
+        self.left -= elements
+        if self.left < 0:
+            raise UnsupportedError(
+                "known values in proportion to the file were wanted; computing them all takes more. Fold them: onnxsim"
+            )
 
     def free_name(self, name: str) -> str:
         """Return a name that starts with `name` and that nothing has, and take it."""
-        free, number = name, 1
-        while free in self.names:
-            number += 1
-            free = f"{name}_{number}"
-        self.names.add(free)
-        return free
+        return unique(name, self.names)
 
     def constant(self, name: str, data: Array) -> str:
         """Add a constant under exactly this name; float16 is stored as it is and computes in float32."""
@@ -166,6 +171,7 @@ class Call:
         key = (name, arrangement)
         if key not in self.reading.arranged:
             data = arrange(constant)
+            self.reading.spend(0 if data is constant else data.size)
             free = self.reading.free_name(name) if name in self.reading.dtypes else name
             self.reading.arranged[key] = self.reading.constant(free, data)
         return self.reading.arranged[key]
@@ -173,6 +179,7 @@ class Call:
     def made(self, suffix: str, values: Any, dtype: str = "float32") -> str:
         """Add a constant that the file does not have, such as the 1 of a reciprocal."""
         data = np.asarray(values, dtype=dtype)
+        self.reading.spend(data.size)
         return self.reading.constant(self.reading.free_name(f"{self.output}/{suffix}"), data)
 
     def shape_of(self, tensor: str) -> Shape:

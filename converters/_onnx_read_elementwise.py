@@ -9,8 +9,9 @@ from edgecnn import ops
 from edgecnn.errors import InputFileError
 from edgecnn.graph import Array
 
+from ._computed_dtype import computed_dtype
 from ._onnx_messages import DTYPES
-from ._onnx_read_call import Call, Row, Value, computed_dtype, require
+from ._onnx_read_call import Call, Row, Value, require
 from ._onnx_read_sizes import check_size
 
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
@@ -46,6 +47,9 @@ def _pow(call: Call) -> Value:
         return call.emit(ops.Mul(), call.tensor(0), call.tensor(0))
     power = call.tensor(1)
     if _dtype(call, 1) != _dtype(call):
+        require(
+            "int" not in _dtype(call) or "int" in _dtype(call, 1), "an exponent of the base's type", _dtype(call, 1)
+        )
         power = call.emit(ops.Cast(dtype=_dtype(call)), power, suffix="exponent")
     return call.emit(ops.Pow(), call.tensor(0), power)
 
@@ -146,6 +150,7 @@ def _clip(call: Call) -> Value:
 
 def _bound(call: Call, position: int, name: str, default: float) -> float:
     """Return a bound of Clip: an attribute before opset 11, an input since; the type's own largest number is none."""
+    largest = float(np.finfo(np.float32).max)
     if call.opset < 11:
         found = call.number(name, default)
     else:
@@ -155,7 +160,8 @@ def _bound(call: Call, position: int, name: str, default: float) -> float:
         if values.size != 1:
             raise InputFileError(f"one number for {name} was wanted; found {values.shape}")
         found = float(values.ravel()[0])
-    return default if abs(found) >= float(np.finfo(np.float32).max) and (found > 0) == (default > 0) else found
+        largest = float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else largest
+    return default if abs(found) >= largest and (found > 0) == (default > 0) else found
 
 
 def _prelu(call: Call) -> Value:

@@ -1,7 +1,7 @@
 """Walk the operators of an ONNX file in order and build the Graph that they make."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,8 @@ from . import (
     _onnx_read_resize,
     _onnx_read_windows,
 )
-from ._onnx_read_call import Call, Reading, Row, computed_dtype
+from ._computed_dtype import computed_dtype
+from ._onnx_read_call import MOST_TIMES, Call, Reading, Row
 from ._onnx_read_call import Value as Read
 from ._onnx_read_known import fold
 from ._onnx_read_model import Branch, OnnxModel, OnnxNode, Value, flat
@@ -58,7 +59,10 @@ def build_graph(model: OnnxModel, input_shapes: InputShapes, *, batch: int | Non
     nodes = list(flat(model.nodes))
     used = {name for node in nodes for name in node.taken} | {value.name for value in model.outputs}
     reading = Reading(opset=model.opset, used=frozenset(used))
-    reading.names.update(model.initializers, *(node.outputs for node in nodes), (node.name for node in nodes))
+    held = (*model.initializers.values(), *(each for node in nodes for each in node.arrays))
+    reading.left += MOST_TIMES * sum(each.size for each in held)
+    named = (*model.initializers, *(name for node in nodes for name in (node.name, *node.outputs)))
+    reading.names.update(dict.fromkeys(named, 1))
     unknown = sorted(input_shapes.keys() - {value.name for value in model.inputs})
     if unknown:
         raise UnsupportedError(f"input '{unknown[0]}' is given a shape; the file has {[v.name for v in model.inputs]}")
@@ -93,7 +97,7 @@ def _read_nodes(reading: Reading, model: OnnxModel, nodes: Iterable[OnnxNode], t
 
 def _taken(reading: Reading, node: OnnxNode) -> Branch | None:
     """Return the side that an If takes, or None where that depends on what is fed."""
-    if node.op_type != "If" or node.domain or not node.inputs:
+    if node.op_type != "If" or node.domain or not any(node.inputs[:1]):
         return None
     condition = reading.values[node.inputs[0]]
     if isinstance(condition, str) or condition.dtype == object or condition.size != 1:
@@ -110,7 +114,7 @@ def _read_input(reading: Reading, value: Value, fixed: Shape | None, batch: int 
         shape = (batch, *shape[1:])
     if value.name in reading.values:
         raise InputFileError(f"two inputs are named '{value.name}'")
-    reading.names.add(value.name)
+    reading.names[value.name] = 1
     dtype = computed_dtype(value.dtype)
     reading.values[value.name] = reading.builder.input(value.name, shape, dtype=dtype)
     reading.dtypes[value.name] = dtype
@@ -141,21 +145,22 @@ class _Waiting:
     missing: int
 
 
-def in_order(nodes: Iterable[OnnxNode], ready: Iterable[str]) -> list[OnnxNode]:
+def in_order(nodes: Iterable[OnnxNode], ready: Container[str]) -> list[OnnxNode]:
     """Return the operators so that inputs come first, in one pass; the file's own order is kept where it does already.
 
     Raises:
         InputFileError: When a value is given twice, or never (a cycle, or missing).
     """
-    done, given = set(ready), set(ready)
+    # What is ready is asked, not copied: a file may hold as many branches as values around them.
+    done, given = set[str](), set[str]()
     for name in (name for node in nodes for name in node.outputs if name):
-        if name in given:
+        if name in given or name in ready:
             raise InputFileError(f"value '{name}' is given twice")
         given.add(name)
     ordered: list[OnnxNode] = []
     waiting: dict[str, list[_Waiting]] = {}
     for node in nodes:
-        missing = {name for name in node.taken if name not in done}
+        missing = {name for name in node.taken if name not in done and name not in ready}
         entry = _Waiting(node, len(missing))
         for name in missing:
             waiting.setdefault(name, []).append(entry)

@@ -13,8 +13,10 @@ import numpy as np
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
 
+from ._computed_dtype import computed_dtype
 from ._onnx_messages import DTYPES
-from ._onnx_read_call import Call, computed_dtype
+from ._onnx_read_axes import as_slice, reduced_axes, slice_bounds, unsqueezed
+from ._onnx_read_call import Call
 from ._onnx_read_known_values import clip, cumulated, scatter_nd, standardized, widened
 from ._onnx_read_sizes import LARGEST, Batch, as_sizes, check_size, resolved, sizes_of
 
@@ -32,6 +34,9 @@ def fold(call: Call) -> Array | None:
     is_whole = all(value is not None for value in needed)
     if row is None or not is_whole or any(isinstance(value, str) for value in inputs):
         return None
+    costs = call.node.op_type not in PASSED_ON
+    if costs:  # asked first: once a file has spent all, its further operators cost no time
+        call.reading.spend(sum(value.size for value in inputs if isinstance(value, np.ndarray)))
     try:
         with np.errstate(all="ignore"):
             found = row(call, *inputs)
@@ -39,6 +44,8 @@ def fold(call: Call) -> Array | None:
         if isinstance(error, InputFileError):
             raise
         raise InputFileError(f"its constant inputs do not fit together: {error}") from None
+    if found is not None and costs:
+        call.reading.spend(found.size)
     return found
 
 
@@ -49,16 +56,26 @@ def _shape(call: Call) -> Array:
     return sizes[slice(call.integer("start", 0), call.integer("end", len(sizes)))]
 
 
-def _broadcast(function: Callable[..., Any]) -> Fold:
-    """Fold an elementwise operator of any number of inputs, joined pair by pair."""
+def _elementwise(function: Callable[..., Any]) -> Fold:
+    """Fold an operator that works element by element on inputs that it broadcasts."""
 
     def row(call: Call, *values: Array) -> Array | None:
         if prod(np.broadcast_shapes(*(value.shape for value in values))) > LARGEST:
             return None
-        found, *rest = (widened(value) for value in values)
-        for value in rest:
-            found = np.asarray(function(found, value))
-        return np.asarray(found if rest else function(found))
+        return np.asarray(function(*map(widened, values)))
+
+    return row
+
+
+def _joined(function: Callable[..., Any]) -> Fold:
+    """Fold such an operator of any number of inputs, joined pair by pair."""
+    pair = _elementwise(function)
+
+    def row(call: Call, *values: Array) -> Array | None:
+        found: Array | None = values[0]
+        for value in values[1:]:
+            found = None if found is None else pair(call, found, value)
+        return found
 
     return row
 
@@ -70,12 +87,17 @@ def _divided(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu":
         if not np.all(b):
             raise InputFileError("a divisor that is not 0 was wanted; found 0")
-        return np.asarray(np.trunc(a / b).astype(a.dtype))
+        return np.asarray((a - np.fmod(a, b)) // b)
     return np.asarray(a / b)
 
 
-def _mod(call: Call, a: Array, b: Array) -> Array:
-    return np.asarray(np.fmod(a, b) if call.integer("fmod", 0) else np.mod(a, b))
+def _raised(a: Array, b: Array) -> Array:
+    """Raise to a power, of any type; the base states the type of what that gives."""
+    return np.asarray(np.power(a, b)).astype(a.dtype, copy=False)
+
+
+def _mod(call: Call, a: Array, b: Array) -> Array | None:
+    return _elementwise(np.fmod if call.integer("fmod", 0) else np.mod)(call, a, b)
 
 
 def _constant(call: Call) -> Array:
@@ -128,24 +150,8 @@ def _slice(call: Call, value: Array, *_: Array) -> Array:
     begin, end, axes, step = slice_bounds(call, value.ndim)
     box = [slice(None)] * value.ndim
     for axis, *bounds in zip(axes, begin, end, step, strict=True):
-        low, high, stride = bounds
-        box[axis] = slice(low, None if stride < 0 and high < -value.shape[axis] else high, stride)
+        box[axis] = as_slice(value.shape[axis], *bounds)
     return value[tuple(box)]
-
-
-def slice_bounds(call: Call, rank: int) -> tuple[tuple[int, ...], ...]:
-    """Return (starts, ends, axes, steps) of a Slice, from its attributes (opset 9) or its inputs."""
-    if call.opset < 10:
-        begin, end = call.several("starts", ()), call.several("ends", ())
-        axes = call.several("axes", ()) or tuple(range(len(begin)))
-        step = (1,) * len(begin)
-    else:
-        begin, end = call.integers(1, "starts"), call.integers(2, "ends")
-        axes = call.integers(3, "axes") if call.has(3) else tuple(range(len(begin)))
-        step = call.integers(4, "steps") if call.has(4) else (1,) * len(begin)
-    if not len(begin) == len(end) == len(axes) == len(step) or 0 in step:
-        raise InputFileError(f"a start, an end and a step that is not 0 for each axis were wanted; found {step}")
-    return begin, end, tuple(call.axis(axis, rank) for axis in axes), step
 
 
 def _squeeze(call: Call, value: Array, *_: Array) -> Array:
@@ -157,18 +163,9 @@ def _unsqueeze(call: Call, value: Array, *_: Array) -> Array:
     return value.reshape(unsqueezed(call, value.shape))
 
 
-def unsqueezed(call: Call, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a shape with ones at an Unsqueeze's axes, which count in the new shape."""
-    found = call.several("axes", ()) if call.opset < 13 else call.integers(1, "axes")
-    rank, left = len(shape) + len(found), iter(shape)
-    axes = {call.axis(axis, rank) for axis in found}
-    if len(axes) != len(found):
-        raise InputFileError(f"different axes were wanted; found {found}")
-    return tuple(1 if axis in axes else next(left) for axis in range(rank))
-
-
 def _reshape(call: Call, value: Array, wanted: Array) -> Array:
-    return value.reshape([int(size or 0) for size in resolved(as_sizes(wanted), value.shape)])
+    shape = resolved(as_sizes(wanted), value.shape, is_zero_kept=bool(call.integer("allowzero", 0)))
+    return value.reshape([int(size or 0) for size in shape])
 
 
 def _transpose(call: Call, value: Array) -> Array:
@@ -180,7 +177,9 @@ def _constant_of_shape(call: Call, shape: Array) -> Array:
         raise UnsupportedError("a constant of fixed size was wanted; found one of the symbolic batch")
     check_size(shape.tolist())
     value = call.node.attributes.get("value", np.zeros(1, np.float32))
-    return np.full([int(size) for size in shape.tolist()], np.ravel(value)[0])
+    if not isinstance(value, np.ndarray) or value.size != 1:
+        raise UnsupportedError("one number as value was wanted; found another attribute")
+    return np.broadcast_to(value.reshape(()), shape.tolist())
 
 
 def _range(call: Call, start: Array, limit: Array, delta: Array) -> Array:
@@ -208,49 +207,56 @@ def _tile(call: Call, value: Array, repeats: Array) -> Array | None:
     return np.tile(value, repeats.tolist())
 
 
-def _where(call: Call, condition: Array, a: Array, b: Array) -> Array:
-    return np.asarray(np.where(condition.astype(bool), a, b))
+def _chosen(condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition.astype(bool), a, b)
 
 
 def _reduced(function: Callable[..., Any]) -> Fold:
     def row(call: Call, value: Array, *_: Array) -> Array:
-        until = 12 if call.node.op_type == "ReduceSum" else 17
-        axes = call.axes(1, value.ndim, attribute_until=until)
-        return np.asarray(function(value, axis=axes, keepdims=bool(call.integer("keepdims", 1))))
+        axes = reduced_axes(call)
+        if axes is None:
+            return value
+        wide = widened(value)
+        found = np.asarray(function(wide, axis=axes, keepdims=bool(call.integer("keepdims", 1))))
+        return found.astype(wide.dtype, copy=False)  # NumPy adds small integers up in larger ones
 
     return row
 
 
+PASSED_ON = ("Constant", "ConstantOfShape", "Identity")
+"""Operators that cost nothing to fold."""
+
+
 FOLDS: dict[str, Fold] = {
-    "Add": _broadcast(np.add),
-    "And": _broadcast(np.logical_and),
+    "Add": _elementwise(np.add),
+    "And": _elementwise(np.logical_and),
     "BatchNormalization": standardized,
     "Cast": _cast,
-    "Ceil": _broadcast(np.ceil),
+    "Ceil": _elementwise(np.ceil),
     "Clip": clip,
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "CumSum": cumulated,
-    "Div": _broadcast(_divided),
-    "Equal": _broadcast(np.equal),
-    "Exp": _broadcast(np.exp),
+    "Div": _elementwise(_divided),
+    "Equal": _elementwise(np.equal),
+    "Exp": _elementwise(np.exp),
     "Expand": _expand,
-    "Floor": _broadcast(np.floor),
+    "Floor": _elementwise(np.floor),
     "Gather": _gather,
-    "Greater": _broadcast(np.greater),
-    "GreaterOrEqual": _broadcast(np.greater_equal),
+    "Greater": _elementwise(np.greater),
+    "GreaterOrEqual": _elementwise(np.greater_equal),
     "Identity": lambda call, value: value,
-    "Less": _broadcast(np.less),
-    "LessOrEqual": _broadcast(np.less_equal),
-    "Max": _broadcast(np.maximum),
-    "Min": _broadcast(np.minimum),
+    "Less": _elementwise(np.less),
+    "LessOrEqual": _elementwise(np.less_equal),
+    "Max": _joined(np.maximum),
+    "Min": _joined(np.minimum),
     "Mod": _mod,
-    "Mul": _broadcast(np.multiply),
-    "Neg": _broadcast(np.negative),
-    "Not": _broadcast(np.logical_not),
-    "Or": _broadcast(np.logical_or),
-    "Pow": _broadcast(np.power),
+    "Mul": _elementwise(np.multiply),
+    "Neg": _elementwise(np.negative),
+    "Not": _elementwise(np.logical_not),
+    "Or": _elementwise(np.logical_or),
+    "Pow": _elementwise(_raised),
     "Range": _range,
     "ReduceMax": _reduced(np.max),
     "ReduceMean": _reduced(np.mean),
@@ -260,11 +266,11 @@ FOLDS: dict[str, Fold] = {
     "Reshape": _reshape,
     "ScatterND": scatter_nd,
     "Slice": _slice,
-    "Sqrt": _broadcast(np.sqrt),
+    "Sqrt": _elementwise(np.sqrt),
     "Squeeze": _squeeze,
-    "Sub": _broadcast(np.subtract),
+    "Sub": _elementwise(np.subtract),
     "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
-    "Where": _where,
+    "Where": _elementwise(_chosen),
 }

@@ -32,7 +32,7 @@ def cumulated(call: Call, value: Array, axis: Array) -> Array | None:
 
 def standardized(call: Call, value: Array, scale: Array, shift: Array, *_: Array) -> Array | None:
     """Normalise by the values' own statistics, as timm standardises the weights of ResNetV2, NFNet and NF-RegNet."""
-    if not call.integer("training_mode", 0) or value.ndim < 2:
+    if not call.integer("training_mode", 0) or value.ndim < 2 or not {scale.shape, shift.shape} <= {value.shape[1:2]}:
         return None
     value, spread = widened(value), [1] * (value.ndim - 2)
     axes = (0, *range(2, value.ndim))

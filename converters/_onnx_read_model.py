@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
 
@@ -84,6 +86,12 @@ class OnnxNode:
     def branches(self) -> tuple[Branch, ...]:
         """The sides of an If."""
         return tuple(value for value in self.attributes.values() if isinstance(value, Branch))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The tensors among its attributes, and the constants of its branches."""
+        own = (value for value in self.attributes.values() if isinstance(value, np.ndarray))
+        return (*own, *(value for branch in self.branches for value in branch.initializers.values()))
 
     @property
     def taken(self) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from edgecnn.graph import Array
 from edgecnn.ops import known
 from edgecnn.shapes import Shape, broadcast_shapes
 
+from ._onnx_read_axes import as_slice, slice_bounds, unsqueezed
 from ._onnx_read_blocks import moved_by_hand
 from ._onnx_read_call import Call, Row, Value, require
-from ._onnx_read_known import slice_bounds, unsqueezed
 from ._onnx_read_layers import flattened
 from ._onnx_read_sizes import as_shape, check_size, resolved
 
@@ -130,26 +130,25 @@ def empty(shape: Shape, axis: int) -> Array:
 def _slice(call: Call) -> Value:
     shape = call.shape()
     boxes: dict[int, slice] = {}
-    turned: dict[int, list[int]] = {}
+    turned: dict[int, range] = {}
     for begin, end, axis, step in zip(*slice_bounds(call, len(shape)), strict=True):
         if begin == 0 and step == 1 and end >= 2**31 - 1:
             continue
         size = known(shape[axis])
-        stop = None if step < 0 and end < -size else end
-        places = range(size)[slice(begin, stop, step)]
+        places = range(size)[as_slice(size, begin, end, step)]
         if not places:
             return empty(shape, axis)
         if len(places) == size and step > 0:
             continue
         if step < 0:
             check_size([len(places)])
-            turned[axis] = list(places)
+            turned[axis] = places
         else:
             boxes[axis] = slice(places[0], places[-1] + 1, step)
     return _cut(call, boxes, turned)
 
 
-def _cut(call: Call, boxes: dict[int, slice], turned: dict[int, list[int]]) -> Value:
+def _cut(call: Call, boxes: dict[int, slice], turned: dict[int, range]) -> Value:
     """Slice some axes; a negative step is a Gather of its positions."""
     if not boxes and not turned:
         return call.value(0)

@@ -5,20 +5,11 @@ from collections.abc import Callable
 from edgecnn import ops
 from edgecnn.ops import known
 
+from ._onnx_read_axes import reduced_axes
 from ._onnx_read_call import Call, Row, Value
 from ._onnx_read_sizes import check_size
 
 Reduction = type[ops.Mean] | type[ops.Sum] | type[ops.Max] | type[ops.Min] | type[ops.Prod]
-
-
-def _axes(call: Call) -> tuple[int, ...] | None:
-    """Return the axes to reduce, or None where nothing is to be done; ReduceSum took them as an input first."""
-    rank = len(call.shape())
-    until = 12 if call.node.op_type == "ReduceSum" else 17
-    axes = call.axes(1, rank, attribute_until=until)
-    if axes:
-        return axes
-    return None if call.integer("noop_with_empty_axes", 0) else tuple(range(rank))
 
 
 def _op(call: Call, kind: Reduction, axes: tuple[int, ...]) -> ops.Op:
@@ -29,7 +20,7 @@ def _reduction(kind: Reduction, before: Callable[[Call, str], str] | None = None
     """Return the row of a reduction of something, with something done to it afterwards."""
 
     def row(call: Call) -> Value:
-        axes, x = _axes(call), call.tensor(0)
+        axes, x = reduced_axes(call), call.tensor(0)
         if before is not None:
             x = before(call, x)
         if axes is None:
@@ -50,7 +41,7 @@ def _magnitude(call: Call, x: str) -> str:
 
 def _log_sum_exp(call: Call) -> Value:
     """Read ReduceLogSumExp as max + log(sum(exp(x - max))), which does not overflow."""
-    axes, x = _axes(call), call.tensor(0)
+    axes, x = reduced_axes(call), call.tensor(0)
     if axes is None:
         return x
     largest = call.emit(ops.Max(axes=axes, keep_dims=True), x, suffix="max")

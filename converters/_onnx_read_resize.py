@@ -7,8 +7,7 @@ Source: onnx/onnx, docs/Operators.md (Resize) and onnx/reference/ops/op_resize.p
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, floor, isfinite
-from typing import Literal
+from math import ceil, floor, isclose, isfinite
 
 import numpy as np
 
@@ -20,9 +19,9 @@ from edgecnn.shapes import Shape
 
 from ._onnx_read_call import Call, Row, Value, require
 from ._onnx_read_sizes import as_shape, check_size
+from ._resize_positions import OWN_LINEAR, OWN_NEAREST, ROUNDING, Coordinates
 
 CROP = "tf_crop_and_resize"
-Coordinates = Literal["half_pixel", "asymmetric", "align_corners"]
 POSITIONS: dict[str, Callable[[Array, "Along"], Array]] = {
     "asymmetric": lambda i, a: i / a.scale,
     "half_pixel": lambda i, a: (i + 0.5) / a.scale - 0.5,
@@ -34,12 +33,6 @@ POSITIONS: dict[str, Callable[[Array, "Along"], Array]] = {
     ),
 }
 """Coordinate transformation -> (output positions, axis) -> input positions."""
-ROUNDING: dict[str, Callable[[Array], Array]] = {
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
 LARGEST_SIDE = 1 << 16
 FARTHEST = 1 << 40
 """Positions beyond this are outside of every picture, as far as a file may place them."""
@@ -55,13 +48,18 @@ class Along:
     start: float = 0.0
     end: float = 1.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the scale gives the new size without a part of a position left over, but for rounding."""
+        return isclose(self.old * self.scale, self.new, rel_tol=1e-12)
+
 
 def _resize(call: Call) -> Value:
     shape, mode = call.shape(), call.text("mode", "nearest")
     require(mode in ("nearest", "linear", "cubic", "bilinear"), "mode nearest, linear or cubic", f"mode={mode}")
     changed = {axis: each for axis, each in enumerate(_along(call)) if each is not None}
     for each in changed.values():
-        require(each.new <= LARGEST_SIDE, f"a size of at most {LARGEST_SIDE}", each.new)
+        require(max(each.old, each.new) <= LARGEST_SIDE, f"sizes of at most {LARGEST_SIDE}", (each.old, each.new))
     if not changed:
         return call.value(0)
     rows = _nearest_positions if mode == "nearest" else _exact
@@ -143,14 +141,13 @@ def shares(call: Call, along: Along, places: Array, mode: str) -> Array:
     is_wide = bool(call.integer("antialias", 0)) and along.scale < 1
     stretch = 1 / along.scale if is_wide else 1.0
     reach = ceil((2 if mode == "cubic" else 1) * stretch)
-    found, columns = np.zeros((along.old, along.new)), np.arange(along.new)
-    for tap in range(-reach, reach + 1):
-        position = np.floor(places).astype(int) + tap
-        t = np.abs(places - position) / stretch
-        share = _cubic(t, call.number("cubic_coeff_a", -0.75)) if mode == "cubic" else np.clip(1 - t, 0, 1)
-        if call.integer("exclude_outside", 0):
-            share = np.where((position < 0) | (position >= along.old), 0, share)
-        np.add.at(found, (position.clip(0, along.old - 1), columns), share)
+    found = np.zeros((along.old, along.new))
+    position = np.floor(places).astype(int) + np.arange(-reach, reach + 1)[:, None]
+    t = np.abs(places - position) / stretch
+    share = _cubic(t, call.number("cubic_coeff_a", -0.75)) if mode == "cubic" else np.clip(1 - t, 0, 1)
+    if call.integer("exclude_outside", 0):
+        share = np.where((position < 0) | (position >= along.old), 0, share)
+    np.add.at(found, (position.clip(0, along.old - 1), np.arange(along.new)), share)
     total = found.sum(axis=0)
     return np.asarray(found / np.where(total == 0, 1, total))
 
@@ -175,7 +172,7 @@ def _nearest_positions(call: Call, along: Along) -> Array:
     name = call.text("nearest_mode", default)
     require(name in ROUNDING, "a known nearest_mode", name)
     # A hair off a half or a whole would fall to the wrong side: positions are multiples of 1 / (2 new).
-    exact = np.round(exact * 2 * along.new) / (2 * along.new) if along.new == along.old * along.scale else exact
+    exact = np.round(exact * 2 * along.new) / (2 * along.new) if along.is_whole else exact
     return ROUNDING[name](exact).clip(0, along.old - 1).astype(np.int64)
 
 
@@ -186,24 +183,10 @@ def _coordinates(call: Call) -> str:
 def _exact(call: Call, along: Along) -> Array:
     name = _coordinates(call)
     require(name in POSITIONS, f"one of {', '.join(POSITIONS)}", name)
-    is_exact = along.new == along.old * along.scale
     # With align_corners and part of a position left over, ONNX's reference and ONNX Runtime give different numbers.
-    require(is_exact or name != "align_corners", "align_corners with whole sizes", f"a scale of {along.scale}")
+    require(along.is_whole or name != "align_corners", "align_corners with whole sizes", f"a scale of {along.scale}")
     places = np.arange(along.new, dtype=np.float64)
     return np.asarray(POSITIONS[name](places, along), np.float64).clip(-FARTHEST, FARTHEST)
-
-
-OWN_NEAREST: dict[Coordinates, Callable[[int, int], Array]] = {
-    "asymmetric": lambda old, new: np.arange(new) * old // new,
-    "half_pixel": lambda old, new: (2 * np.arange(new) + 1) * old // (2 * new),
-    "align_corners": lambda old, new: (2 * np.arange(new) * (old - 1) + max(new - 1, 1)) // (2 * max(new - 1, 1)),
-}
-"""The Graph's coordinates -> (old size, new size) -> positions read, as ops.Resize defines them."""
-OWN_LINEAR: dict[Coordinates, Callable[[int, int], Array]] = {
-    "half_pixel": lambda old, new: ((np.arange(new) + 0.5) * old / new - 0.5).clip(0, old - 1),
-    "align_corners": lambda old, new: (np.arange(new) * (old - 1) / max(new - 1, 1)).clip(0, old - 1),
-    "asymmetric": lambda old, new: (np.arange(new) * old / new).clip(0, old - 1),
-}
 
 
 def _along(call: Call) -> list[Along | None]:

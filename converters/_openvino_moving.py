@@ -54,7 +54,7 @@ def _slice(e: OpenvinoEmitter, node: Node) -> Value:
     ]
     zeros = (0,) * len(e.graph.tensors[node.output].shape)
     masks: dict[str, Any] = {f"{name}_mask": zeros for name in ("begin", "end", "new_axis", "shrink_axis", "ellipsis")}
-    return e.layer(node, "StridedSlice", [e.operands(node)[0], *inputs], **masks)
+    return e.layer(node, "StridedSlice", [e.operand(node), *inputs], **masks)
 
 
 def _split(e: OpenvinoEmitter, node: Node) -> list[Value]:

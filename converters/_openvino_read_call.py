@@ -7,7 +7,7 @@ the Graph has channels-last stand between two Transposes, which passes.settle_la
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,7 @@ from edgecnn.shapes import Shape, show_shape
 
 from ._channels_first import channels_first, channels_last
 from ._openvino_read_xml import IrLayer
-
-WIDENED = {"float16": "float32", "float64": "float32", "bfloat16": "float32"}
-"""Floating-point types of a file -> the type that the Graph computes in."""
+from ._unique_names import unique
 
 INTEGER = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
 
@@ -52,8 +50,9 @@ class Reading:
         users: (layer, output port) -> the layers that read it.
         layers: Those of the file, by number.
         absorbed: Add layers that a layer before them has taken in as its bias.
-        stored: Tensor -> data that are stored narrower than they compute.
-        names: That are taken.
+        stored: Tensor -> data as they are stored, which may be narrower than they compute.
+        held: What a constant is called, where and how it lies in memory -> its tensor.
+        names: That are taken, the empty one among them. See unique.
     """
 
     where: str
@@ -64,23 +63,20 @@ class Reading:
     sources: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     absorbed: set[int] = field(default_factory=set)
     stored: dict[str, Array] = field(default_factory=dict)
-    held: dict[tuple[str, int], str] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
+    held: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=lambda: {"": 1})
 
     def free(self, name: str) -> str:
         """Return a name that nothing has yet, and take it."""
-        found, number = name, 1
-        while not found or found in self.names:
-            number += 1
-            found = f"{name}_{number}"
-        self.names.add(found)
-        return found
+        return unique(name, self.names)
 
     def tensor(self, value: Value) -> str:
         """Return the tensor of a value; a constant is added once."""
         if isinstance(value, str):
             return value
-        key = (value.name, id(value.data))
+        # Layers that share a constant arrange it alike: the same view of the file, whose data `stored` keeps alive.
+        place = value.data.__array_interface__["data"][0]
+        key = (value.name, place, value.data.shape, value.data.strides, str(value.data.dtype), value.dtype)
         if key not in self.held:
             name = self.held[key] = self.free(value.name)
             self.stored[name] = value.data
@@ -102,6 +98,7 @@ class Call:
     def __init__(self, reading: Reading, layer: IrLayer, name: str) -> None:
         self.reading, self.layer, self.name = reading, layer, name
         self._sources = reading.sources[layer.number]
+        self.ports = sorted(layer.outputs)
 
     @property
     def where(self) -> str:
@@ -150,10 +147,9 @@ class Call:
 
     def output_shape(self, position: int = 0) -> Shape:
         """Return the shape that the file states for an output."""
-        ports = [self.layer.outputs[number] for number in sorted(self.layer.outputs)]
-        if position >= len(ports):
-            raise InputFileError(f"{self.where}: output {position} was wanted; it has {len(ports)}")
-        shape = ports[position].shape
+        if position >= len(self.ports):
+            raise InputFileError(f"{self.where}: output {position} was wanted; it has {len(self.ports)}")
+        shape = self.layer.outputs[self.ports[position]].shape
         if None in shape[1:]:
             raise UnsupportedError(
                 f"{self.where}: only the batch may be open; got {show_shape(shape)}. Reshape the model in OpenVINO."
@@ -162,8 +158,7 @@ class Call:
 
     def is_used(self, position: int) -> bool:
         """Tell whether a layer reads an output."""
-        ports = sorted(self.layer.outputs)
-        return position < len(ports) and (self.layer.number, ports[position]) in self.reading.users
+        return position < len(self.ports) and (self.layer.number, self.ports[position]) in self.reading.users
 
     def text(self, name: str, default: str) -> str:
         """Return an attribute in lower case: the runtime writes some words in capitals."""

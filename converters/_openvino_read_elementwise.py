@@ -8,7 +8,8 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.shapes import Shape
 
-from ._openvino_read_call import WIDENED, Call, Known, Row
+from ._computed_dtype import computed_dtype
+from ._openvino_read_call import Call, Known, Row
 
 ELEMENTS = {
     **{"f32": "float32", "f16": "float16", "f64": "float64", "bf16": "float32", "boolean": "bool"},
@@ -79,9 +80,11 @@ def _prelu(call: Call) -> str | None:
     return None if arranged is None else call.node(ops.PReLU(), call.tensor(0), arranged)
 
 
-def _convert(call: Call) -> str:
-    wanted = ELEMENTS.get(call.text("destination_type", ""), "")
-    dtype = WIDENED.get(wanted, wanted)
+def _convert(call: Call) -> str | None:
+    wanted = ELEMENTS.get(call.text("destination_type", ""))
+    if wanted is None:
+        return None
+    dtype = computed_dtype(wanted)
     source = call.tensor(0)
     if dtype == call.reading.dtype(call.value(0)):
         return source

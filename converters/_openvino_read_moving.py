@@ -10,7 +10,9 @@ from edgecnn.ops import known
 from ._openvino_read_call import UNUSED, Call, Row
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge"}
-Box = tuple[int, int | None, int]
+Box = tuple[int | None, int | None, int]
+LONGEST = 1 << 16
+"""Positions that are taken one by one."""
 
 
 def _reshape(call: Call) -> str:
@@ -70,10 +72,10 @@ def _strided_slice(call: Call) -> str | None:
     boxes: dict[int, Box] = {}
     for axis, (begin, end, step) in enumerate(zip(begins, ends, steps, strict=True)):
         if masks["shrink_axis"][axis]:
-            size = known(call.shape()[axis])
-            boxes[axis] = (begin % size, begin % size + 1, 1) if size else (0, 1, 1)
+            place = call.axis(0 if masks["begin"][axis] else begin, known(call.shape()[axis]))
+            boxes[axis] = (place, place + 1, 1)
         else:
-            boxes[axis] = (0 if masks["begin"][axis] else begin, None if masks["end"][axis] else end, step)
+            boxes[axis] = (None if masks["begin"][axis] else begin, None if masks["end"][axis] else end, step)
     return _cut(call, boxes, reshapes=any(masks["shrink_axis"]))
 
 
@@ -95,22 +97,25 @@ def _slice(call: Call) -> str | None:
 
 
 def _cut(call: Call, boxes: dict[int, Box], *, reshapes: bool) -> str | None:
-    """Cut (begin, end, step) out of some axes; numbers below 0 count from the end, those beyond it mean it."""
-    begin, end, step = [], [], []
+    """Cut (begin, end, step) out of some axes, as Python does; a negative step is a Gather of its positions."""
+    x, forward = call.tensor(0), []
     for axis, size in enumerate(call.shape()):
-        low, high, stride = boxes.get(axis, (0, None, 1))
-        if stride < 1 or (size is None and (low != 0 or stride != 1 or (high is not None and high < 2**31 - 1))):
+        low, high, step = boxes.get(axis, (None, None, 1))
+        if size is None and (low or step != 1 or (high is not None and high < 2**31 - 1)):
             return None
-        whole = 0 if size is None else size
-        start = min(max(low + whole if low < 0 else low, 0), whole)
-        stop = whole if high is None else min(max(high + whole if high < 0 else high, 0), whole)
-        begin.append(start)
-        end.append(None if size is None or (start, stop, stride) == (0, whole, 1) else stop)
-        step.append(stride)
-    op = ops.Slice(begin=tuple(begin), end=tuple(end), step=tuple(step))
+        taken = range(size or 0)[slice(low, high, step)] if step else range(0)
+        if step < 0 and 0 < len(taken) <= LONGEST:
+            indices = call.constant("positions", np.array(taken, np.int64))
+            x, taken = call.step("backwards", ops.Gather(axis=axis), x, indices), range(len(taken))
+        if taken.step < 1 or (size is not None and not taken):
+            return None
+        is_whole = size is None or taken == range(size)
+        forward.append((0, None, 1) if is_whole else (taken.start, taken.stop, taken.step))
+    begin, end, steps = zip(*forward, strict=True) if forward else ((), (), ())
+    op = ops.Slice(begin=begin, end=end, step=steps)
     if not reshapes:
-        return call.node(op, call.tensor(0))
-    return call.node(ops.Reshape(shape=call.output_shape()), call.step("cut", op, call.tensor(0)))
+        return call.node(op, x)
+    return call.node(ops.Reshape(shape=call.output_shape()), call.step("cut", op, x))
 
 
 def _pad(call: Call) -> str | None:

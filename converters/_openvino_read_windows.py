@@ -12,12 +12,11 @@ from edgecnn.ops import known
 from edgecnn.shapes import Padding, Shape, same_padding
 
 from ._openvino_read_call import Call, Row
+from ._resize_positions import OWN_LINEAR, OWN_NEAREST, ROUNDING
 
 METHODS = {"nearest": "nearest", "linear": "bilinear", "linear_onnx": "bilinear"}
 LONGEST = 1 << 16
 """Positions of an axis whose rules are compared one by one."""
-
-COORDINATES = ("half_pixel", "asymmetric", "align_corners")
 
 
 def _convolution(call: Call) -> str | None:
@@ -175,31 +174,19 @@ def _scales_fit(call: Call, ratios: list[float]) -> bool:
 def _same_linear(rule: str, sizes: list[tuple[int, int]]) -> str | None:
     if rule == "pytorch_half_pixel" and all(n > 1 for _, n in sizes):
         return "half_pixel"
-    return rule if rule in COORDINATES else None
+    return rule if rule in OWN_LINEAR else None
 
 
 def _same_nearest(call: Call, rule: str, sizes: list[tuple[int, int]]) -> str | None:
     """Return the coordinates of the Graph under which every output reads the input that the file's rules name."""
-    nearest = ROUNDINGS.get(call.text("nearest_mode", "round_prefer_floor"))
+    nearest = ROUNDING.get(call.text("nearest_mode", "round_prefer_floor"))
     place = PLACES.get(rule)
     if nearest is None or place is None or max(map(max, sizes)) > LONGEST:
         return None
-    for name in COORDINATES:
-        if all(np.array_equal(_clipped(nearest(place(m, n)), m), _ours(name, m, n)) for m, n in sizes):
+    for name, own in OWN_NEAREST.items():
+        if all(np.array_equal(nearest(place(m, n)).clip(0, m - 1), own(m, n)) for m, n in sizes):
             return name
     return None
-
-
-def _ours(coordinates: str, m: int, n: int) -> Array:
-    """Return the input that each output of a nearest Resize reads. See ops.Resize."""
-    if coordinates == "align_corners":
-        return _clipped(np.floor(PLACES["align_corners"](m, n) + 0.5), m)
-    shift = 0.5 if coordinates == "half_pixel" else 0.0
-    return _clipped(np.floor((np.arange(n) + shift) * m / n), m)
-
-
-def _clipped(places: Array, m: int) -> Array:
-    return np.asarray(np.clip(places, 0, m - 1).astype(np.int64))
 
 
 PLACES: dict[str, Callable[[int, int], Array]] = {
@@ -210,14 +197,6 @@ PLACES: dict[str, Callable[[int, int], Array]] = {
     "tf_half_pixel_for_nn": lambda m, n: (np.arange(n) + 0.5) * m / n,
 }
 """Coordinate rule -> (input size, output size) -> where each output lies. Source: OpenVINO, Interpolate-4."""
-
-ROUNDINGS: dict[str, Callable[[Array], Array]] = {
-    "round_prefer_floor": lambda places: np.ceil(places - 0.5),
-    "round_prefer_ceil": lambda places: np.floor(places + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
-"""Nearest rule -> which input a place means. Source: as above."""
 
 
 def _blocks(call: Call) -> str | None:

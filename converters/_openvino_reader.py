@@ -23,8 +23,9 @@ from . import _openvino_read_elementwise as elementwise
 from . import _openvino_read_layers as layers
 from . import _openvino_read_moving as moving
 from . import _openvino_read_windows as windows
+from ._computed_dtype import computed_dtype
 from ._openvino_listing import DTYPES
-from ._openvino_read_call import UNUSED, WIDENED, Call, Known, Reading, Row
+from ._openvino_read_call import UNUSED, Call, Known, Reading, Row
 from ._openvino_read_xml import IrLayer, IrModel, read_model
 
 OLDEST, NEWEST = 10, 11
@@ -92,22 +93,27 @@ def _constants(reading: Reading, path: Path) -> None:
     """Bind every Const, a view of the .bin, and what only stores or arranges one, in the file's order."""
     consts = [layer for layer in reading.layers.values() if layer.kind == "Const"]
     content = _content(path) if consts else np.zeros(0, np.uint8)
-    total = 0
-    for layer in consts:
-        data = _values(reading, layer, content)
-        value = Known(layer.name or "constant", data, WIDENED.get(str(data.dtype), str(data.dtype)))
-        reading.values[layer.number, _only_output(reading, layer)] = value
-        total += data.nbytes
-        if total > SHARING * content.size + SHARING_FREE:
+    left = SHARING * content.size + SHARING_FREE
+    for layer in (*consts, *(each for each in reading.layers.values() if each.kind in FOLDED)):
+        found = _constant(reading, layer, content)
+        if found is None:
+            continue
+        reading.values[layer.number, _only_output(reading, layer)] = found
+        left -= found.data.nbytes
+        if left < 0:
             raise InputFileError(
                 f"{path}: constants that share few bytes were wanted; these are {SHARING} times the file"
             )
-    for layer in reading.layers.values():
-        sources = reading.sources[layer.number]
-        known = reading.values.get(sources[0]) if layer.kind in FOLDED and sources else None
-        found = FOLDED[layer.kind](Call(reading, layer, layer.name), known) if isinstance(known, Known) else None
-        if found is not None:
-            reading.values[layer.number, _only_output(reading, layer)] = found
+
+
+def _constant(reading: Reading, layer: IrLayer, content: Array) -> Known | None:
+    """Return what a Const holds, or a layer over a constant makes of it where that is known."""
+    if layer.kind == "Const":
+        data = _values(reading, layer, content)
+        return Known(layer.name or "constant", data, computed_dtype(str(data.dtype)))
+    sources = reading.sources[layer.number]
+    known = reading.values.get(sources[0]) if sources else None
+    return FOLDED[layer.kind](Call(reading, layer, layer.name), known) if isinstance(known, Known) else None
 
 
 def _converted(call: Call, known: Known) -> Known | None:
@@ -115,7 +121,7 @@ def _converted(call: Call, known: Known) -> Known | None:
     wanted = elementwise.ELEMENTS.get(call.text("destination_type", ""))
     if wanted is None:
         return None
-    dtype = WIDENED.get(wanted, wanted)
+    dtype = computed_dtype(wanted)
     is_wider = known.data.dtype == np.float16 and dtype == "float32"
     return Known(known.name, known.data if is_wider else known.data.astype(dtype), dtype)
 
@@ -188,7 +194,7 @@ def _parameters(reading: Reading) -> list[Port]:
         dtype = DTYPES.get(port.precision, "")
         if dtype not in FED:
             raise UnsupportedError(f"{call.where}: one of {', '.join(FED)} was wanted; got {port.precision[:20]!r}")
-        tensor = reading.builder.input(name, call.output_shape(), dtype=WIDENED.get(dtype, dtype))
+        tensor = reading.builder.input(name, call.output_shape(), dtype=computed_dtype(dtype))
         reading.values[layer.number, number] = tensor
         ports.append(Port(name=name, tensor=tensor))
     if not ports:
@@ -230,7 +236,7 @@ def _read_layer(reading: Reading, layer: IrLayer) -> None:
     row = ROWS.get(layer.kind)
     found = row(call) if row is not None else None
     tensors = _opaque(call) if found is None else (found,) if isinstance(found, str) else found
-    for position, (port, tensor) in enumerate(zip(sorted(layer.outputs), tensors, strict=False)):
+    for position, (port, tensor) in enumerate(zip(call.ports, tensors, strict=False)):
         if tensor == UNUSED:
             continue
         wanted, inferred = call.output_shape(position), reading.builder.shape(tensor)

@@ -25,7 +25,7 @@ def _prelu(e: OpenvinoEmitter, node: Node) -> Value:
 
 
 def _activation(e: OpenvinoEmitter, node: Node) -> Value:
-    return e.activation(node.op, e.operands(node)[0], node.name)
+    return e.activation(node.op, e.operand(node), node.name)
 
 
 def _softmax(e: OpenvinoEmitter, node: Node) -> Value:

@@ -11,12 +11,12 @@ from edgecnn.graph import Node
 from edgecnn.ops import elements, known
 from edgecnn.shapes import Shape
 
+from ._tflite_elementwise import ADD, MAXIMUM, MUL
 from ._tflite_emitter import Spec, TfliteEmitter
 
-ADD, MUL, SUB = (Spec(kind=kind, options=kind.title()) for kind in ("ADD", "MUL", "SUB"))
+SUB = Spec(kind="SUB", options="Sub")
 MEAN, SUM = (Spec(kind=kind, options="Reducer", fields={"keepDims": True}) for kind in ("MEAN", "SUM"))
 SQUARED_DIFFERENCE = Spec(kind="SQUARED_DIFFERENCE", options="SquaredDifference")
-MAXIMUM = Spec(kind="MAXIMUM", options="MaximumMinimum")
 RSQRT = Spec(kind="RSQRT")
 
 

@@ -142,6 +142,12 @@ class Call:
         """Return a float32 scalar of ours."""
         return self.constant(label, np.asarray(value, np.float32))
 
+    def picked(self, x: Value, axis: int, *runs: range) -> Value:
+        """Take runs of positions along an axis, one after another."""
+        self.network.spend(sum(map(len, runs)))
+        places = np.concatenate([np.arange(run.start, run.stop, run.step, dtype=np.int32) for run in runs])
+        return self.step("picked", ops.Gather(axis=axis), x, self.constant("positions", places))
+
     def on_known_integers(self, function: Callable[[Array, Array], Array]) -> Constant:
         """Return what a function of two operands gives, which must be known integers without the batch."""
         a, b = self.value(0), self.value(1)

@@ -36,7 +36,7 @@ def flexbuffer_map(content: bytes) -> dict[str, float]:
     """
     try:
         return _FlexMap(content).scalars()
-    except (struct.error, IndexError, KeyError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, KeyError, ValueError) as error:
         raise InputFileError(f"a FlexBuffer map was wanted; its offsets cannot be followed: {error}") from None
 
 
@@ -98,7 +98,7 @@ def _detection(call: Call) -> tuple[Value, ...]:
             classes=int(options["num_classes"]),
             scales=tuple(float(options[f"{axis}_scale"]) for axis in "yxhw"),  # type: ignore[arg-type]
         )
-    except (InputFileError, KeyError, OverflowError) as error:
+    except (KeyError, OverflowError, ValueError) as error:
         raise InputFileError(f"{call.where}: the options of the operator were wanted; it lacks {error}") from None
     given = [call.network.name(number) for number in call.operator.outputs]
     names = [*given, *(call.network.inner_name(f"{call.name}/output_{place}") for place in range(len(given), 4))]

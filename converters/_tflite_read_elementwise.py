@@ -69,7 +69,7 @@ def _whole(call: Call, a: Value, b: Value) -> Value:
 
 
 def _add_n(call: Call) -> Value:
-    first, *middle, last = call.values() if len(call) > 1 else (*call.values(), call.scalar("zero", 0.0))
+    first, *middle, last = call.values() if len(call) > 1 else (call.value(0), call.scalar("zero", 0.0))
     total = reduce(lambda total, each: call.step("sum", ops.Add(), total, each), middle, first)
     return call.node(ops.Add(), total, last)
 

@@ -20,6 +20,7 @@ from edgecnn.shapes import Padding
 
 from ._flatbuffer import followed, mapped, schema
 from ._tflite_sparse import dense, levels
+from ._unique_names import unique
 
 MOST_VISITS = 4_000_000
 """Table entries, numbers and characters that one file may make us look at; the largest vision models need 1 % of it."""
@@ -268,22 +269,6 @@ class _Tables:
     def _text(self, text: bytes | None) -> str:
         self._visit(len(text or b""))
         return (text or b"").decode(errors="replace")
-
-
-def unique(name: str, used: dict[str, int]) -> str:
-    """Return the name, or with a number behind it where it is used already, and note it.
-
-    Args:
-        name: Wanted.
-        used: Name -> the last number that was put behind it.
-    """
-    free, number = name, used.get(name, 1)
-    while free in used:
-        number += 1
-        free = f"{name}_{number}"
-    used[name] = number
-    used.setdefault(free, 1)
-    return free
 
 
 def _refuse_quantized(file: FileRecord) -> None:

@@ -16,9 +16,6 @@ from ._tflite_read_network import BATCH, HINT, MOST_KNOWN, Constant, Value
 REFLECT = 0
 """MirrorPadMode; 1 is SYMMETRIC. Source: schema.fbs."""
 
-MOST_FILLED = 1 << 22
-"""Elements of a constant that the file states by one number: what it takes in memory once it is written."""
-
 
 def _padding(call: Call) -> Padding:
     numbers, rank = call.integers(1), len(call.shape(0))
@@ -52,9 +49,7 @@ def _mirror_pad(call: Call) -> Value:
             size = known(call.shape(0)[axis])
             if max(before, after) > size:
                 raise InputFileError(f"{call.where}: padding of at most {size} was wanted; got {before}, {after}")
-            there = np.arange(size, dtype=np.int32)
-            places = np.concatenate([there[:before][::-1], there, there[size - after :][::-1]])
-            x = call.step("mirrored", ops.Gather(axis=axis), x, call.constant("positions", places))
+            x = call.picked(x, axis, range(before - 1, -1, -1), range(size), range(size - 1, size - after - 1, -1))
     return x
 
 
@@ -144,7 +139,7 @@ def _rank(call: Call) -> Value:
 def _range(call: Call) -> Value:
     start, limit, step = (call.integer(position) for position in range(3))
     dtype = call.network.dtype(call.value(0))
-    if step == 0 or len(range(start, limit, step)) > MOST_KNOWN:
+    if step == 0 or (limit - start) // step > MOST_KNOWN:
         raise InputFileError(f"{call.where}: at most {MOST_KNOWN} steps were wanted; got {start}, {limit}, {step}")
     return Constant(name=call.name, data=np.arange(start, limit, step, dtype=dtype), dtype=dtype)
 
@@ -166,8 +161,7 @@ def _zeros_like(call: Call) -> Value:
 
 def _filled(call: Call, value: Array, sizes: tuple[int, ...], dtype: str) -> Value:
     """Return a constant that is one number in memory."""
-    if prod(sizes) > MOST_FILLED:
-        raise call.unsupported(f"at most {MOST_FILLED} elements are read; got {show_shape(sizes)}")
+    call.network.spend(prod(sizes))
     return Constant(name=call.name, data=np.broadcast_to(value.reshape(()), sizes), dtype=dtype)
 
 

@@ -18,13 +18,17 @@ from edgecnn.graph import Array, Graph, Node, infer_shapes
 from edgecnn.kernels import evaluate_all
 from edgecnn.shapes import Shape
 
-from ._tflite_read_file import MOST_ELEMENTS, NUMPY, FileRecord, unique
+from ._tflite_read_file import MOST_ELEMENTS, NUMPY, FileRecord
+from ._unique_names import unique
 
 BATCH = 977 - (1 << 31)
 """Stands for the symbolic batch among known integers; a size or a position never has this value."""
 
 MOST_KNOWN = 1 << 14
 """Elements up to which integers are computed at once: shapes and positions, not pictures."""
+
+MOST_MADE = 1 << 24
+"""Elements of all constants that the file states by a few numbers: what they take in memory once they are written."""
 
 MOVING = (ops.Slice, ops.Concat, ops.Reshape, ops.Gather, ops.Split, ops.Transpose, ops.Tile)
 """What may be done with BATCH."""
@@ -67,6 +71,7 @@ class Network:
         self.builder = GraphBuilder(file.path.stem, initialise=no_values)
         self.values: dict[int, Value] = {}
         self.batch: int | None = 1
+        self._left = MOST_MADE
         self._names: dict[int, str] = {}
         self._dtypes: dict[str, str] = {}
         self._placed: dict[Constant, str] = {}
@@ -85,6 +90,19 @@ class Network:
     def inner_name(self, name: str) -> str:
         """Return a name that nothing in the Graph and no tensor of the file has, and keep it."""
         return unique(name, self._taken)
+
+    def spend(self, elements: int) -> None:
+        """Note that a constant of so many elements is made that the file does not hold.
+
+        Raises:
+            UnsupportedError: When all of them together are more than any network needs.
+        """
+        self._left -= elements
+        if self._left < 0:
+            raise UnsupportedError(
+                f"{self.file.path}: at most {MOST_MADE} elements of constants that it does not hold were wanted; got "
+                "more. Compute them before the file is written."
+            )
 
     def input(self, number: int, shape: Shape) -> None:
         """Add an input."""

@@ -47,12 +47,12 @@ class _Cut:
 
     Attributes:
         boxes: begin, end, step, all positive.
-        backwards: Axis -> positions in falling order, for negative steps.
+        backwards: Axis -> positions, falling, for negative steps.
         shape: Of the output: None for an axis of the box' own size, 1 for a new one; those that shrink are left out.
     """
 
     boxes: list[tuple[int, int | None, int]]
-    backwards: dict[int, list[int]]
+    backwards: dict[int, range]
     kept: list[int | None]
 
 
@@ -64,8 +64,7 @@ def _strided_slice(call: Call) -> Value:
     cut = _cut(call)
     x = call.value(0)
     for axis, positions in cut.backwards.items():
-        indices = call.constant("positions", np.asarray(positions, np.int32))
-        x = call.step("backwards", ops.Gather(axis=axis), x, indices)
+        x = call.picked(x, axis, positions)
     is_reshaped = cut.kept != list(range(len(cut.boxes)))
     if not is_reshaped:
         return call.node(_box(cut.boxes), x)
@@ -125,7 +124,7 @@ def _add(call: Call, cut: _Cut, bounds: tuple[int | None, int | None, int], *, i
         raise InputFileError(f"{call.where}: steps other than 0 were wanted; got {step}")
     taken = range(*slice(begin, end, step).indices(size))
     if step < 0:
-        cut.backwards[axis] = list(taken)
+        cut.backwards[axis] = taken
         cut.boxes.append(WHOLE)
     else:
         cut.boxes.append((taken.start, taken.stop, step))
@@ -193,8 +192,8 @@ def _gather_nd(call: Call) -> Value:
         raise InputFileError(f"{call.where}: positions of 1 to {len(shape)} axes were wanted; got {count}")
     if None in shape[:count]:
         raise call.unsupported(f"it picks from the batch, which is open. {HINT}")
-    if "int" not in call.network.dtype(indices):
-        raise InputFileError(f"{call.where}: positions were wanted; got {call.network.dtype(indices)}")
+    if call.network.dtype(indices) not in ("int32", "int64"):
+        raise InputFileError(f"{call.where}: int32 or int64 positions were wanted; got {call.network.dtype(indices)}")
     sizes = tuple(map(known, shape[:count]))
     strides = np.asarray([prod(sizes[axis + 1 :]) for axis in range(count)], call.network.dtype(indices))
     if isinstance(indices, Constant):
@@ -214,8 +213,7 @@ def _reverse(call: Call) -> Value:
         axis = call.axis(number, len(call.shape(0)))
         if call.shape(0)[axis] is None:
             raise call.unsupported(f"it turns the batch round, which is open. {HINT}")
-        positions = np.arange(known(call.shape(0)[axis]), dtype=np.int32)[::-1].copy()
-        x = call.step("backwards", ops.Gather(axis=axis), x, call.constant("positions", positions))
+        x = call.picked(x, axis, range(known(call.shape(0)[axis]))[::-1])
     return x
 
 

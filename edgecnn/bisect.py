@@ -37,7 +37,7 @@ from edgecnn.verify import (
 )
 
 IMAGES = 8
-"""How many of the images are compared."""
+"""At most so many of the images, spread evenly, are compared."""
 
 INNER_SNR_DB = 60.0
 """Below which an inner tensor of a whole network is wrong, and not only rounded."""
@@ -146,7 +146,7 @@ def bisect(suspect: Suspect, folder: Path, stem: str) -> Divergence | None:
         None where every node alone is right: rounding that adds up is all that was found.
     """
     graph = replace(suspect.graph, outputs=(), contract=None)  # so that every output is named after its tensor
-    few = {name: values[:: max(1, len(values) // IMAGES)] for name, values in suspect.inputs.items()}
+    few = {name: values[:: max(1, len(values) // IMAGES)][:IMAGES] for name, values in suspect.inputs.items()}
     suspect = replace(suspect, graph=graph, inputs=few)
     for search in (_observed, _truncated):
         node = search(suspect)

@@ -135,6 +135,8 @@ def parse_contract(text: str | bytes, where: str) -> Contract:
     """
     try:
         data = json.loads(text)
+        if not isinstance(data, dict) or not {"height", "width"} <= data.keys():
+            raise ValueError("a JSON object with height and width was wanted; see docs/contract.md")
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise InputFileError(f"{where}: a contract of schema_version {SCHEMA_VERSION} was wanted; got {version!r}")

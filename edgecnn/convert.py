@@ -14,14 +14,14 @@ from edgecnn.console import show_bytes
 from edgecnn.contract import Recipe
 from edgecnn.conversion import Conversion, ParityError
 from edgecnn.count import count
-from edgecnn.errors import CheckFailedError, EdgeCNNError, InputFileError, UnsupportedError, UsageError
+from edgecnn.errors import CheckFailedError, EdgeCNNError, InputFileError, ShapeError, UnsupportedError, UsageError
 from edgecnn.graph import Graph, with_batch
 from edgecnn.interfaces import Writer
 from edgecnn.ops import Opaque, elements
 from edgecnn.outputs import safe_name, staged
 from edgecnn.passes.deploy import Deployment, deploy
 from edgecnn.passes.store_float16 import store_float16
-from edgecnn.proof import Load, References, check, check_source
+from edgecnn.proof import Load, References, check, check_source, feeding
 from edgecnn.shapes import show_shape
 from edgecnn.source import Source, target_for
 
@@ -58,6 +58,10 @@ class Plan:
             raise UsageError(f"recipe must be one of {', '.join(RECIPES)}; got {self.recipe!r}")
         if not self.formats or len(set(self.formats)) < len(self.formats):
             raise UsageError(f"--to: at least one format was wanted, each once; got {','.join(self.formats) or 'none'}")
+        if self.recipe == "float16" and "keras" in self.formats:
+            raise UsageError(
+                "--recipe float16: Keras' layers keep float32 variables. Choose --to tflite, onnx or openvino."
+            )
 
 
 def convert(
@@ -88,6 +92,8 @@ def convert(
     stem = safe_name(graph.name) + ("" if plan.recipe == "float32" else f"_{plan.recipe}")
     paths = [folder / f"{stem}{writer.suffix}" for writer in writers]
     names = [file.name for writer, path in zip(writers, paths, strict=True) for file in writer.files(path)]
+    if source.path is not None and source.path.resolve() in [path.resolve() for path in paths]:
+        raise UsageError(f"{source.path}: this is the source itself, which is never replaced. Choose another -o.")
     refuse_unknown(graph)
     refuse_too_large(graph)
     with staged(folder, names, force=plan.force) as scratch:
@@ -107,7 +113,14 @@ def convert(
 
 def _shipped(graph: Graph, plan: Plan) -> tuple[Deployment, Graph]:
     """Return the deployment, and the Graph that every format is written from."""
-    deployment = deploy(with_batch(graph, plan.batch))
+    try:
+        batched = with_batch(graph, plan.batch)
+    except ShapeError as error:
+        wanted = "dynamic" if plan.batch is None else plan.batch
+        raise UsageError(
+            f"{graph.name}: --batch {wanted}: the network is tied to the batch that it has: {error}. Leave it out."
+        ) from None
+    deployment = deploy(batched)
     shipped = RECIPES[plan.recipe](deployment.graph)
     if shipped.contract is not None:
         cost = count(shipped)
@@ -127,6 +140,7 @@ def _checked(
     advance: Callable[[str], None],
 ) -> Conversion:
     """Return the conversion with everything that was measured, and with reasons where it failed."""
+    references.inputs(source.graph, source.graph.contract)  # a picture that cannot be read is no fault of the artifacts
     proof = check_source(source, references, threads=plan.threads)
     files = [artifact.path for artifact in conversion.artifacts]
     try:
@@ -142,7 +156,7 @@ def _checked(
             graph=shipped,
             writer=_writer(artifact.format),
             target=target_for(artifact.path, None),
-            inputs=references.inputs(source.graph, source.graph.contract or (proof.assumed if proof else None)),
+            inputs=references.inputs(source.graph, feeding(source.graph, proof)),
             threads=plan.threads,
         )
         conversion = _bisected(conversion, suspect, folder, artifact.path.stem)

@@ -42,9 +42,11 @@ def load_feeds(graph: Graph, contract: Contract | None, folder: Path | None, *, 
         limit: At most this many.
 
     Raises:
-        UsageError: When there are fewer than 16.
+        UsageError: When there are fewer than 16, or no input.
         NotThereError, MissingError: When there are no pictures; see `load_images`.
     """
+    if not graph.inputs:
+        raise UsageError(f"{graph.name}: an input was wanted to verify on; it has none. Use --no-verify.")
     contracts = {port.name: contract if len(graph.inputs) == 1 else None for port in graph.inputs}
     tensors = {port.name: graph.tensors[port.tensor] for port in graph.inputs}
     loaded = {name: _images(tensor, contracts[name], folder, limit) for name, tensor in tensors.items()}
@@ -56,25 +58,26 @@ def load_feeds(graph: Graph, contract: Contract | None, folder: Path | None, *, 
     values, origins = {}, [pictures[0].origin] if pictures else []
     for place, (name, images) in enumerate(loaded.items()):
         if images is None:
-            values[name] = _random(tensors[name], count, rng)
+            shape = tuple(size or 1 for size in tensors[name].shape[1:])
+            values[name] = random_values((count, *shape), tensors[name].dtype, rng)
             origins.append(f"random numbers for '{name}', which is no picture")
         else:
             values[name] = np.roll(images.values, place, axis=0).astype(tensors[name].dtype, copy=False)
             if contracts[name] is None:
-                scale = "as they are" if _is_integer(tensors[name]) else "scaled to -1..1"
+                scale = "as they are" if _is_integer(tensors[name].dtype) else "scaled to -1..1"
                 origins.append(f"pixels for '{name}' {scale}, which is assumed")
     return Feeds(values=values, origin=", ".join(origins))
 
 
-def _random(tensor: Tensor, count: int, rng: np.random.Generator) -> Array:
-    shape = (count, *(size or 1 for size in tensor.shape[1:]))
-    if _is_integer(tensor):
-        return rng.integers(0, 2, shape).astype(tensor.dtype)
-    return rng.standard_normal(shape, dtype=np.float32).astype(tensor.dtype, copy=False)
+def random_values(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> Array:
+    """Return normal numbers, or zeros and ones of an integer type: what any table has a row for."""
+    if _is_integer(dtype):
+        return rng.integers(0, 2, shape).astype(dtype)
+    return rng.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
 
 
-def _is_integer(tensor: Tensor) -> bool:
-    return not tensor.dtype.startswith("float")
+def _is_integer(dtype: str) -> bool:
+    return not dtype.startswith("float")
 
 
 def _images(tensor: Tensor, contract: Contract | None, folder: Path | None, limit: int) -> Images | None:
@@ -85,7 +88,7 @@ def _images(tensor: Tensor, contract: Contract | None, folder: Path | None, limi
             return None
         height, width, channels = (tensor.shape[axis] or 0 for axis in ((2, 3, 1) if layout == "NCHW" else (1, 2, 3)))
         contract = assumed_contract(height, width, channels)
-        if _is_integer(tensor):
+        if _is_integer(tensor.dtype):
             contract = replace(contract, mean=(0.0,) * channels, std=(1.0,) * channels)
     images = load_images(folder, contract, limit=limit)
     return replace(images, values=to_layout(images.values, layout))

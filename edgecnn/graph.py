@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecnn.contract import Contract
 from edgecnn.errors import EdgeCNNError, GraphError, ShapeError, UnsupportedError
-from edgecnn.ops import Op, Opaque
+from edgecnn.ops import Op, Opaque, Reshape, Slice, elements
 from edgecnn.shapes import Shape, show_shape
 
 Array = NDArray[Any]
@@ -204,22 +204,35 @@ def infer_shapes(node: Node, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
 def with_batch(graph: Graph, batch: int | None) -> Graph:
     """Return the Graph for another batch: a number, or None for a symbolic one.
 
+    A Reshape or Slice that only states the batch that the file was made for takes the new one.
+
     Raises:
         ShapeError: When an operator ties the batch to a number.
         UnsupportedError: When an operator's shape rule is not known.
     """
-    tensors = dict(graph.tensors)
+    tensors, nodes = dict(graph.tensors), []
     for port in graph.inputs:
         tensor = tensors[port.tensor]
         tensors[port.tensor] = replace(tensor, shape=(batch, *tensor.shape[1:]))
     for node in graph.nodes:
         if isinstance(node.op, Opaque):
             raise UnsupportedError(f"{node.name}: the batch cannot be changed behind the operator {node.op.kind}")
+        nodes.append(node := replace(node, op=_of_any_batch(node.op, graph.shapes(node.inputs))))
         for name, shape in zip(
             node.outputs, infer_shapes(node, tuple(tensors[i].shape for i in node.inputs)), strict=True
         ):
             tensors[name] = replace(tensors[name], shape=shape)
-    return replace(graph, tensors=tensors)
+    return replace(graph, nodes=tuple(nodes), tensors=tensors)
+
+
+def _of_any_batch(op: Op, shapes: tuple[Shape, ...]) -> Op:
+    """Return an operator that keeps its input's first axis whole without the number that it states for it."""
+    first, rest = (shapes[0][:1], shapes[0][1:]) if shapes else ((), ())
+    if isinstance(op, Reshape) and op.shape[:1] == first and elements(op.shape[1:]) == elements(rest):
+        return replace(op, shape=(None, *op.shape[1:]))
+    if isinstance(op, Slice) and (op.begin[:1], op.end[:1], op.step[:1]) == ((0,), first, (1,)):
+        return replace(op, end=(None, *op.end[1:]))
+    return op
 
 
 def in_topological_order(nodes: Iterable[Node], ready: Iterable[str]) -> tuple[Node, ...]:

@@ -15,7 +15,7 @@ from edgecnn.errors import InputFileError
 from edgecnn.graph import Graph, Port, external_shape
 from edgecnn.interfaces import Format, ListedPort, Lister, Listing, Reader
 from edgecnn.ops import Opaque, Transpose
-from edgecnn.passes.settle_layout import IMAGE_RANK
+from edgecnn.ports import IMAGE_RANK
 from edgecnn.source import Choices, Source, existing, format_of, is_zoo_name, load_source
 
 
@@ -75,7 +75,7 @@ def inspect(model: str, choices: Choices | None = None) -> Inspection:
     path = Path(model)
     form = format_of(path) if path.suffix else None
     if not isinstance(form, Lister):
-        return _of_graph(model, load_source(model, choices).graph)
+        return _of_graph(model, load_source(model, choices).graph, form)
     listing = form.listing(existing(path))
     source, refusal = _read(model, choices, form)
     graph = None if source is None else source.graph
@@ -83,7 +83,7 @@ def inspect(model: str, choices: Choices | None = None) -> Inspection:
     return Inspection(
         model=model,
         format=form.name,
-        files={file.name: file.stat().st_size for file in form.files(path) if file.is_file()},
+        files=_sizes(form, path),
         listing=listing,
         graph=graph,
         cost=None if graph is None else count(graph),
@@ -102,8 +102,13 @@ def _read(model: str, choices: Choices | None, form: Format) -> tuple[Source | N
         return None, str(error)
 
 
-def _of_graph(model: str, graph: Graph) -> Inspection:
-    """Return the inspection of a network that comes from no file: its ports are the Graph's."""
+def _sizes(form: Format, path: Path) -> dict[str, int]:
+    """Return file name -> bytes on disk."""
+    return {file.name: file.stat().st_size for file in form.files(path) if file.is_file()}
+
+
+def _of_graph(model: str, graph: Graph, form: Format | None = None) -> Inspection:
+    """Return the inspection of a network without tables of its own (from no file, or of no Lister): its Graph's."""
     types = Counter(tensor.dtype for tensor in graph.tensors.values())
     stored = Counter[str]()
     for tensor in graph.tensors.values():
@@ -119,8 +124,8 @@ def _of_graph(model: str, graph: Graph) -> Inspection:
     )
     return Inspection(
         model=model,
-        format="zoo",
-        files={},
+        format=form.name if form else "zoo",
+        files=_sizes(form, Path(model)) if form else {},
         listing=listing,
         graph=graph,
         cost=count(graph),

@@ -193,10 +193,12 @@ class Session(Protocol):
     Attributes:
         facts: What the runtime granted.
         input_shapes: Name -> shape; a batch of None is symbolic.
+        input_dtypes: Name -> NumPy's name of the element type that it takes.
     """
 
     facts: Facts
     input_shapes: Mapping[str, Shape]
+    input_dtypes: Mapping[str, str]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values; the arrays belong to the caller."""

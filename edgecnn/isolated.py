@@ -186,7 +186,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         process.kill()
     else:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(PermissionError):  # macOS' word for a group whose last process is a zombie
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @cache

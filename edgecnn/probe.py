@@ -53,9 +53,9 @@ def load_and_run(path: str, target: str) -> None:
     file = Path(path)
     session: Session = registry.load("targets", target).open(file, SessionOptions())
     contract = format_of(file).read_contract(file)
-    shapes = session.input_shapes
+    shapes, dtypes = session.input_shapes, session.input_dtypes
     try:
-        session.run({name: np.zeros(closed(shape, contract), np.float32) for name, shape in shapes.items()})
+        session.run({name: np.zeros(closed(shape, contract), dtypes[name]) for name, shape in shapes.items()})
     except InputFileError:
         if all(None not in shape[1:] for shape in shapes.values()):
             raise  # elsewhere sizes were guessed, which may be the reason

@@ -1,14 +1,16 @@
 """Prove: artifacts against their source, and our reading of a source file against the file's own runtime."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgecnn import registry
 from edgecnn.assume import assume_contract
 from edgecnn.contract import Contract
-from edgecnn.errors import InputFileError, MissingError, UsageError
+from edgecnn.errors import CheckFailedError, InputFileError, MissingError, UsageError
 from edgecnn.feeding import Feeds
 from edgecnn.graph import Array, Graph
 from edgecnn.ports import exterior
@@ -55,8 +57,21 @@ class References:
         key = id(graph), _feeding(contract)
         if key not in self._outputs:
             # the Graph is kept, because an id is only unique as long as its object lives
-            self._outputs[key] = graph, reference_outputs(graph, self.inputs(graph, contract))
+            self._outputs[key] = graph, _finite(graph, self.inputs(graph, contract))
         return self._outputs[key][1]
+
+
+def _finite(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Execute a Graph, and refuse outputs by which nothing can be proved."""
+    with np.errstate(all="ignore"):
+        found = reference_outputs(graph, inputs)
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            raise CheckFailedError(
+                f"{graph.name}: finite outputs were wanted; '{name}' holds NaN or infinity on real images, by which "
+                "nothing is proved. Repair the network, or see whether its input has the range it was trained with."
+            )
+    return found
 
 
 def _feeding(contract: Contract | None) -> Contract | None:
@@ -94,7 +109,7 @@ def check(
     for path in artifacts:
         form = format_of(path)
         stored = form.read_contract(path)
-        contract = stored or source.contract or (proof.assumed if proof else None)
+        contract = stored or feeding(source, proof)
         exact = references.outputs(source, contract)
         rounded = references.outputs(shipped, contract) if has_float16(shipped) else None
         parity = verify(
@@ -110,6 +125,15 @@ def check(
         checked.append(parity)
         advance(f"verified {path.name}")
     return tuple(checked)
+
+
+def feeding(graph: Graph, proof: "SourceProof | None") -> Contract | None:
+    """Return what feeds a Graph: its own contract, or what was assumed for its file where it still has that input."""
+    if graph.contract is not None or proof is None or proof.assumed is None:
+        return graph.contract
+    picture = (proof.assumed.height, proof.assumed.width, proof.assumed.channels)
+    shapes = [graph.tensors[port.tensor].shape[1:] for port in graph.inputs]
+    return proof.assumed if shapes == [picture] else None
 
 
 def maximum_error(proof: "SourceProof | None") -> float:

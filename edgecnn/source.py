@@ -123,7 +123,7 @@ def load_model(
     """Return the Graph behind a zoo name or a file.
 
     Args:
-        model: "mobilenet_v2", or a path (.keras).
+        model: "mobilenet_v2", or a path.
         options: For zoo names only.
         values: False is enough for counting.
         report: Called with what pretrained weights filled and what they left.
@@ -208,7 +208,7 @@ def target_for(artifact: Path, name: str | None) -> Any:
     """Return the target of that name, or the CPU target that opens the artifact's format first.
 
     Raises:
-        UsageError: When the named target does not open that format.
+        UsageError: When the named target does not open that format, or none does.
     """
     kind = format_of(artifact).name
     if name is not None:
@@ -216,5 +216,8 @@ def target_for(artifact: Path, name: str | None) -> Any:
         if kind not in target.formats:
             raise UsageError(f"{name} opens {', '.join(target.formats)}; {artifact} is {kind}. Leave --target out.")
         return target
-    candidates = (registry.load("targets", each) for each in registry.names("targets"))
-    return next(each for each in candidates if kind in each.formats)
+    for each in registry.names("targets"):
+        target = registry.load("targets", each)
+        if kind in target.formats:
+            return target
+    raise UsageError(f"{artifact}: a target that opens {kind} files was wanted; none is installed")

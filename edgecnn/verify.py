@@ -6,7 +6,7 @@ at most 1e-4 of the output's range, over at least 16 real images. A float16 arti
 the same rounded constants; what the rounding costs is reported beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from edgecnn.execute import execute
 from edgecnn.graph import Array, Graph, from_layout, to_layout, with_batch
 from edgecnn.interfaces import Facts, Session, SessionOptions, Target
 from edgecnn.ports import Exterior
+from edgecnn.shapes import Shape
 
 MINIMUM_SNR_DB = 80.0
 MAXIMUM_RELATIVE_ERROR = 1e-4
@@ -90,16 +91,10 @@ def verify(
         facts = session.facts
     finally:
         session.close()
-    if found.keys() != references.keys():
-        raise UsageError(
-            f"{artifact}: outputs {sorted(references)} were wanted; it has {sorted(found)}. Is it of this model?"
-        )
+    if len(found) == len(references) == 1:
+        found = dict(zip(references, found.values(), strict=True))
+    _refuse_others(artifact, references, found)
     names = list(references)
-    for name in names:
-        if found[name].shape != references[name].shape:
-            raise UsageError(
-                f"{artifact}: output '{name}' {references[name].shape} was wanted; got {found[name].shape}"
-            )
     snr = min(snr_db(references[name], found[name]) for name in names)
     error = max(relative_error(references[name], found[name]) for name in names)
     first = names[0]
@@ -118,6 +113,19 @@ def verify(
     )
 
 
+def _refuse_others(artifact: Path, references: Mapping[str, Array], found: Mapping[str, Array]) -> None:
+    """Refuse outputs that are not the source's."""
+    if found.keys() != references.keys():
+        raise UsageError(
+            f"{artifact}: outputs {sorted(references)} were wanted; it has {sorted(found)}. Is it of this model?"
+        )
+    for name, values in references.items():
+        if found[name].shape != values.shape:
+            raise UsageError(
+                f"{artifact}: output '{name}' {values.shape} was wanted; got {found[name].shape}. Is it of this model?"
+            )
+
+
 def allowed_error(minimum_snr_db: float) -> float:
     """Return the relative error that goes with a lower SNR than parity's: 20 dB of signal are a factor of 10."""
     return float(MAXIMUM_RELATIVE_ERROR * 10 ** ((MINIMUM_SNR_DB - minimum_snr_db) / 20))
@@ -132,7 +140,7 @@ def reference_outputs(graph: Graph, inputs: Mapping[str, Array], *, fetch: Seque
         fetch: Inner tensors that are wanted besides the outputs.
     """
     graph = with_any_batch(graph)
-    tied = next((graph.tensors[port.tensor].shape[0] for port in graph.inputs), None)
+    tied = _batch(graph.tensors[port.tensor].shape for port in graph.inputs)
     shown = (*fetch, *(port.tensor for port in graph.outputs))
     if tied is None and any((*graph.tensors[name].shape, 1)[0] is not None for name in shown):
         tied = 1  # the batch lies in another axis of some output (time first, say): one image at a time
@@ -149,6 +157,11 @@ def _joined(parts: Sequence[Array], size: int | None, count: int) -> Array:
     if size == 1 and parts[0].shape[:1] != (1,):
         return np.stack(parts)
     return np.concatenate(parts)[:count]
+
+
+def _batch(shapes: Iterable[Shape]) -> int | None:
+    """Return the batch of several inputs; a scalar has none."""
+    return next((shape[0] for shape in shapes if shape), None)
 
 
 def with_any_batch(graph: Graph) -> Graph:
@@ -174,7 +187,7 @@ def run_batches(session: Session, inputs: Mapping[str, Array], exterior: Exterio
     layouts = {
         name: exterior.of_input(port, inputs[port].shape, session.input_shapes[name]) for name, port in named.items()
     }
-    (size, *_), count = next(iter(session.input_shapes.values())), len(next(iter(inputs.values())))
+    size, count = _batch(session.input_shapes.values()), len(next(iter(inputs.values())))
     parts = []
     for start in range(0, count, size or 1):
         batch = {
@@ -215,8 +228,9 @@ def snr_db(reference: Array, found: Array) -> float:
     20.0
     """
     reference, found = reference.astype(np.float64), found.astype(np.float64)
-    signal = reference - reference.mean(axis=0)
-    error = float(np.square(signal - (found - found.mean(axis=0))).sum())
+    with np.errstate(invalid="ignore"):  # infinities, which give no number
+        signal = reference - reference.mean(axis=0)
+        error = float(np.square(signal - (found - found.mean(axis=0))).sum())
     energy = float(np.square(signal).sum())
     if not np.isfinite(error) or energy == 0:
         return -np.inf
@@ -229,17 +243,26 @@ def resolvable_db(reference: Array) -> float:
     An untrained network's outputs may be nearly the same for every image; their differences then drown in the last bit.
     The error of rounding to steps of s is s / sqrt(12).
     """
-    steps = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64)
-    signal = reference.astype(np.float64) - reference.astype(np.float64).mean(axis=0)
+    with np.errstate(invalid="ignore"):
+        steps = np.spacing(np.abs(reference).astype(np.float32)).astype(np.float64)
+        signal = reference.astype(np.float64) - reference.astype(np.float64).mean(axis=0)
     energy = float(np.square(signal).sum())
     return 10 * float(np.log10(energy / (np.square(steps).sum() / 12))) if energy else -np.inf
 
 
 def relative_error(reference: Array, found: Array) -> float:
-    """Return the largest absolute difference as a share of the reference's range."""
-    spread = float(np.ptp(reference.astype(np.float64)))
-    error = float(np.abs(reference.astype(np.float64) - found).max())
-    return error / spread if spread else (0.0 if error == 0 else np.inf)
+    """Return the largest absolute difference as a share of the reference's range; inf where no number says it.
+
+    >>> relative_error(np.array([0.0, 4.0]), np.array([1.0, 4.0])), relative_error(np.zeros(1), np.array([np.nan]))
+    (0.25, inf)
+    """
+    reference, found = reference.astype(np.float64), found.astype(np.float64)
+    same = (reference == found) | (np.isnan(reference) & np.isnan(found))  # infinities may be meant: masks hold them
+    if same.all():
+        return 0.0
+    known = reference[np.isfinite(reference)]
+    error, spread = float(np.abs(reference[~same] - found[~same]).max()), float(np.ptp(known)) if known.size else 0.0
+    return error / spread if spread > 0 and np.isfinite(error) else np.inf
 
 
 def agreement(reference: Array, found: Array) -> float | None:

@@ -14,6 +14,9 @@ from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 from edgecnn.source import load_model
 
+REFUSALS = (ValueError, TypeError, KeyError, AttributeError, OSError)
+"""What Keras raises on files that it cannot load or run."""
+
 
 class KerasCpu:
     """The target keras_cpu; the backend chooses its own threads."""
@@ -36,22 +39,26 @@ class KerasCpu:
         keras, graph = _keras(), load_model(str(path))
         try:
             model = keras.models.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        except REFUSALS as error:
             raise InputFileError(f"{path}: Keras refuses it: {error}") from None
         runtime = f"keras {keras.__version__} on {keras.backend.backend()}"
-        return _KerasSession(keras, model, graph, Facts(runtime=runtime, threads=0, precision="float32"))
+        return _KerasSession(path, keras, model, graph, Facts(runtime=runtime, threads=0, precision="float32"))
 
 
 class _KerasSession:
-    def __init__(self, keras: Any, model: Any, graph: Graph, facts: Facts) -> None:
-        self._pack, self._model, self.facts = keras.tree.pack_sequence_as, model, facts
+    def __init__(self, path: Path, keras: Any, model: Any, graph: Graph, facts: Facts) -> None:
+        self._path, self._pack, self._model, self.facts = path, keras.tree.pack_sequence_as, model, facts
         self.input_shapes: Mapping[str, Shape] = {port.name: graph.tensors[port.tensor].shape for port in graph.inputs}
+        self.input_dtypes: Mapping[str, str] = {port.name: graph.tensors[port.tensor].dtype for port in graph.inputs}
         self._outputs = [port.name for port in graph.outputs]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values."""
         fed = self._pack(self._model.input, [inputs[name] for name in self.input_shapes])
-        found = self._model(fed, training=False)
+        try:
+            found = self._model(fed, training=False)
+        except REFUSALS as error:
+            raise InputFileError(f"{self._path}: Keras cannot run it: {error}") from None
         values = found if isinstance(found, list | tuple) else [found]
         return {name: np.asarray(each) for name, each in zip(self._outputs, values, strict=True)}
 

@@ -65,6 +65,9 @@ class _LitertSession:
             self._inputs = dict(runner.get_input_details())
             self._outputs = {name: entry["index"] for name, entry in runner.get_output_details().items()}
         self.input_shapes: Mapping[str, Shape] = {name: _shape(entry) for name, entry in self._inputs.items()}
+        self.input_dtypes: Mapping[str, str] = {
+            name: np.dtype(entry["dtype"]).name for name, entry in self._inputs.items()
+        }
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values."""

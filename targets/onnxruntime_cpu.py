@@ -69,6 +69,7 @@ class _OnnxSession:
         self.input_shapes: Mapping[str, Shape] = {
             entry.name: tuple(n if isinstance(n, int) else None for n in entry.shape) for entry in session.get_inputs()
         }
+        self.input_dtypes: Mapping[str, str] = {entry.name: _dtype(entry.type) for entry in session.get_inputs()}
         self._outputs = [entry.name for entry in session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -91,6 +92,16 @@ class _OnnxSession:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def _dtype(text: str) -> str:
+    """Return NumPy's name of a type as ONNX Runtime writes it.
+
+    >>> _dtype("tensor(float)"), _dtype("tensor(uint8)")
+    ('float32', 'uint8')
+    """
+    name = text.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def refusals(runtime: Any) -> tuple[type[Exception], ...]:

@@ -4,6 +4,7 @@ Left alone, OpenVINO computes in bfloat16 on a CPU that has it.
 Source: OpenVINO documentation, CPU Device, Supported Properties.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ class OpenvinoCpu:
     def status(self) -> Status:
         """Tell whether OpenVINO can be imported and its CPU plug-in loads."""
         try:
-            runtime = require("openvino", purpose=self.name)
+            runtime = _openvino()
             processor = runtime.Core().get_property(DEVICE, "FULL_DEVICE_NAME")
         except EdgeCNNError as error:
             return Status(state="missing", detail="openvino is not installed", remedy=str(error).rpartition("Run: ")[2])
@@ -44,7 +45,7 @@ class OpenvinoCpu:
 
     def open(self, path: Path, options: SessionOptions) -> Session:
         """Load an .xml file and the .bin beside it. See interfaces.Target."""
-        runtime = require("openvino", purpose=self.name)
+        runtime = _openvino()
         constants = path.with_suffix(".bin")
         if not constants.is_file():
             raise NotThereError(f"{path}: its constants were wanted in {constants.name}; there is none. Copy it too.")
@@ -59,14 +60,14 @@ class OpenvinoCpu:
             model = core.read_model(str(path))
             names = [port_name(port) for port in model.outputs]
             compiled = core.compile_model(model, DEVICE, settings)
+            facts = Facts(
+                runtime=version(runtime),
+                threads=compiled.get_property("INFERENCE_NUM_THREADS"),
+                precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
+            )
+            return _OpenvinoSession(path, runtime, compiled, facts, names)
         except REFUSALS as error:
             raise InputFileError(f"{path}: OpenVINO refuses it: {reason(error)}") from None
-        facts = Facts(
-            runtime=version(runtime),
-            threads=compiled.get_property("INFERENCE_NUM_THREADS"),
-            precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
-        )
-        return _OpenvinoSession(path, runtime, compiled, facts, names)
 
 
 class _OpenvinoSession:
@@ -80,6 +81,9 @@ class _OpenvinoSession:
         self.input_shapes: Mapping[str, Shape] = {
             name: tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
             for name, port in self._inputs.items()
+        }
+        self.input_dtypes: Mapping[str, str] = {
+            name: port.element_type.to_dtype().name for name, port in self._inputs.items()
         }
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -104,6 +108,16 @@ class _OpenvinoSession:
     def close(self) -> None:
         """Free the network."""
         self._request = self._compiled = None
+
+
+def _openvino() -> Any:
+    """Import OpenVINO without its telemetry, which reports each import and forks this process for it, threads running.
+
+    A module that is None in sys.modules cannot be imported; OpenVINO then does without. Source: openvino 2026.4,
+    tools/ovc/telemetry_utils.py; openvino_telemetry 2025.2, backend/backend_ga4.py.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return require("openvino", purpose=OpenvinoCpu.name)
 
 
 def version(runtime: Any) -> str:

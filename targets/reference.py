@@ -36,6 +36,7 @@ class _ReferenceSession:
         self._graph = graph
         self.facts = Facts(runtime=f"numpy {np.__version__}", threads=0, precision="float32")
         self.input_shapes: Mapping[str, Shape] = {port.name: graph.tensors[port.tensor].shape for port in graph.inputs}
+        self.input_dtypes: Mapping[str, str] = {port.name: graph.tensors[port.tensor].dtype for port in graph.inputs}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return output name -> values."""

@@ -325,6 +325,7 @@ class FakeSession:
     def __init__(self, shapes: Mapping[str, Shape], output: Callable[[Array], Array] = lambda x: x) -> None:
         self.facts = Facts(runtime="fake 1.0", threads=1, precision="float32")
         self.input_shapes, self.output = shapes, output
+        self.input_dtypes = dict.fromkeys(shapes, "float32")
         self.bound: list[Mapping[str, Array]] = []
         self.is_closed = False
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecnn import ops, registry
+from edgecnn.bisect import differs
 from edgecnn.builder import GraphBuilder, he_normal
 from edgecnn.cli import edgecnn
 from edgecnn.contract import Contract
@@ -23,6 +24,7 @@ from edgecnn.graph import Graph
 from edgecnn.interfaces import SessionOptions
 from edgecnn.ports import Exterior, observed_layout, parse_layouts, with_layouts
 from edgecnn.source import Choices, load_source, target_for
+from edgecnn.verify import relative_error
 
 FORMATS = ("tflite", "onnx", "openvino")
 
@@ -132,7 +134,7 @@ def test_a_source_file_is_proved_in_its_own_runtime(suffix: str, lenet: Path, tm
     shown = run("convert", str(source), "-o", str(tmp_path), "--force").stdout
     assert "source file in" in shown
     assert "keeps it." in shown
-    assert f"{source}, as read" in shown
+    assert f"{source.name}, as read" in shown
 
 
 def test_a_reader_that_is_wrong_is_caught(lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +296,39 @@ def test_transposes_that_remain_are_named() -> None:
     x = b.node("relu", ops.ReLU(), b.input("image", (1, 4, 5, 3)))
     graph = b.finish({"out": b.node("turn", ops.Transpose(permutation=(0, 2, 1, 3)), x)})
     assert kept_transposes(graph) == [("turn", "between ReLU 'relu' and an output")]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_scalar_input_is_fed_too(form: str, tmp_path: Path) -> None:
+    b = GraphBuilder("scalar", initialise=he_normal(0))
+    factor, image = b.input("factor", ()), b.input("image", (1, 8, 8, 3))
+    features = b.node("features", ops.Mean(axes=(1, 2)), b.node("scaled", ops.Mul(), image, factor))
+    graph = b.finish({"y": features})
+    conversion = convert(graph, tmp_path, Plan(formats=(form,)), load=lambda g, c: load_feeds(g, c, None, limit=16))
+    assert conversion.passed
+
+
+def test_a_network_without_inputs_cannot_be_verified() -> None:
+    b = GraphBuilder("fixed", initialise=he_normal(0))
+    graph = b.finish({"y": b.node("y", ops.ReLU(), b.constant("c", np.ones((1, 2), np.float32)))})
+    with pytest.raises(UsageError, match=r"^fixed: an input was wanted to verify on; it has none\. Use --no-verify\.$"):
+        load_feeds(graph, None, None, limit=16)
+
+
+def test_a_format_that_no_target_opens_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "names", lambda room: iter(("onnx", "tflite") if room == "converters" else ()))
+    with pytest.raises(UsageError, match=r"^a\.onnx: a target that opens onnx files was wanted; none is installed$"):
+        target_for(Path("a.onnx"), None)
+
+
+@pytest.mark.parametrize(("found", "error"), [([1.0, 4.0], 0.25), ([np.nan, 4.0], np.inf), ([-np.inf, 4.0], np.inf)])
+def test_what_is_no_number_is_an_error_and_equal_infinities_are_none(found: list[float], error: float) -> None:
+    wanted = np.array([0.0, 4.0])
+    assert relative_error(wanted, np.array(found)) == error
+    assert relative_error(np.array(found), np.array(found)) == 0
+    assert differs(wanted[:, None], np.array(found)[:, None])
+    masked = np.array([-np.inf, *wanted]), np.array([-np.inf, *found])
+    assert relative_error(*masked) == error
 
 
 def test_integer_inputs_are_fed_integers() -> None:

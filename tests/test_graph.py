@@ -135,9 +135,17 @@ def test_another_batch_reaches_every_computed_tensor(name: str, batch: int | Non
 
 def test_a_batch_that_an_operator_ties_to_a_number_is_refused() -> None:
     b = GraphBuilder("tied", initialise=no_values)
-    x = b.node("flat", ops.Reshape(shape=(1, 8)), b.input("image", (1, 2, 2, 2)))
-    with pytest.raises(ShapeError, match=r"^flat: a reshape keeps the elements; got 2x2x2x2 to 1x8$"):
+    x = b.node("flat", ops.Reshape(shape=(2, 4)), b.input("image", (1, 2, 2, 2)))
+    with pytest.raises(ShapeError, match=r"^flat: a reshape keeps the elements; got 2x2x2x2 to 2x4$"):
         with_batch(b.finish({"y": x}), 2)
+
+
+def test_a_batch_that_is_only_stated_is_taken_from_the_input() -> None:
+    b = GraphBuilder("stated", initialise=no_values)
+    x = b.node("cut", ops.Slice(begin=(0, 0, 1), end=(1, 4, 2), step=(1, 1, 1)), b.input("image", (1, 4, 3)))
+    graph = with_batch(b.finish({"y": b.node("flat", ops.Reshape(shape=(1, 4)), x)}), None)
+    assert graph.tensors["flat"].shape == (None, 4)
+    assert with_batch(graph, 5).tensors["flat"].shape == (5, 4)
 
 
 def test_the_batch_behind_an_unknown_operator_cannot_be_changed() -> None:

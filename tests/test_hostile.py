@@ -58,7 +58,8 @@ def small_graph() -> Graph:
 Nodes = list[tuple[str, str, str, dict[str, Any]]]
 """(operator, inputs, outputs, attributes), names separated by spaces."""
 
-ONNX_GRAPHS: dict[str, tuple[Nodes, dict[str, list[int]]]] = {
+CONSTANT, NEGATED = ("ConstantOfShape", "s", "c"), ("Neg", "c", "d")
+ONNX_GRAPHS: dict[str, Any] = {
     "cycle": ([("Relu", "b", "a", {}), ("Relu", "a", "b", {}), ("Add", "x b", "y", {})], {}),
     "itself": ([("Add", "x y", "y", {})], {}),
     "twice": ([("Relu", "x", "y", {}), ("Sigmoid", "x", "y", {})], {}),
@@ -84,9 +85,29 @@ ONNX_GRAPHS: dict[str, tuple[Nodes, dict[str, list[int]]]] = {
     "slice_step": ([("Slice", "x a b c d", "y", {})], {"a": [0], "b": [4], "c": [2], "d": [0]}),
     "split_huge": ([("Split", "x s", "y z", {"axis": 1})], {"s": [1 << 62, 2 - (1 << 62)]}),
     "gather": ([("Gather", "x s", "y", {"axis": 3})], {"s": [1 << 40, -(1 << 40)]}),
+    "many_operands": ([("Sum", "x " * 10_000, "y", {})], {}),
+    "constant_text": ([("ConstantOfShape", "s", "c", {"value": "1"}), ("Reshape", "x c", "y", {})], {"s": [2]}),
+    "constants_many": (
+        [(kind, f"{i}{n}", f"{o}{n}", {}) for n in range(999) for kind, i, o in (CONSTANT, NEGATED)]
+        + [("Relu", "x", "y", {})],
+        {f"s{n}": [1 << 24] for n in range(999)},
+    ),
+    "where_huge": (
+        [("ConstantOfShape", f"s{n}", f"c{n}", {}) for n in range(3)]
+        + [("Where", "c0 c1 c2", "w", {}), ("ReduceMax", "w", "m", {}), ("Add", "x m", "y", {})],
+        {"s0": [1 << 13, 1, 1], "s1": [1 << 13, 1], "s2": [1 << 13]},
+    ),
+    "resize_far": (
+        [("Resize", "x   s", "y", {"mode": "linear", "antialias": 1})],
+        {"s": [1, 1, 1, 1]},
+        [1, 1, 1 << 23, 1],
+    ),
     "wrong_kind": ([("Relu", "x", "y", {"alpha": "text"}), ("Softmax", "y", "z", {"axis": "1"})], {}),
 }
-MAY_BE_READ = {"wrong_kind", "reshape_huge", "constant_huge", "range_huge", "tile_constant", "pad_huge"}
+MAY_BE_READ = {
+    *("wrong_kind", "reshape_huge", "constant_huge", "range_huge", "tile_constant", "pad_huge", "many_operands"),
+    *("constant_text", "where_huge", "resize_far"),
+}
 """As a Graph of which nothing is computed, or with an Opaque node."""
 
 
@@ -97,7 +118,10 @@ def onnx_file(path: Path, nodes: Nodes, numbers: dict[str, list[int]], shape: li
     scalars = {"a", "b", "c"} if any(kind == "Range" for kind, *_ in nodes) else set()
     model = help_.make_model(
         help_.make_graph(
-            [help_.make_node(kind, i.split(), o.split(), **attributes) for kind, i, o, attributes in nodes],
+            [
+                help_.make_node(kind, i.strip().split(" ") if i else [], o.split(), **attributes)
+                for kind, i, o, attributes in nodes
+            ],
             "hostile",
             [port("x", 1, shape or [1, 2, 4, 4])],
             [port(nodes[-1][2].split()[0], 1, None)],
@@ -106,7 +130,7 @@ def onnx_file(path: Path, nodes: Nodes, numbers: dict[str, list[int]], shape: li
                 for name, values in numbers.items()
             ],
         ),
-        opset_imports=[help_.make_opsetid("", 17)],
+        opset_imports=[help_.make_opsetid("", 18)],
         ir_version=8,
     )
     path.write_bytes(model.SerializeToString())
@@ -154,7 +178,24 @@ def _deep_subgraphs(model: Any) -> None:
         node = attribute.g.node.add(op_type="If")
 
 
+def _without_condition(model: Any) -> None:
+    node = model.graph.node[0]
+    node.op_type, node.input[:] = "If", [""]
+
+
+def _many_branches(model: Any) -> None:
+    """Each an If of its own, over as many values."""
+    for number in range(10_000):
+        node = model.graph.node.add(op_type="If", input=["s"], output=[f"v{number}"])
+        for name in ("then_branch", "else_branch"):
+            branch = node.attribute.add(name=name, type=5).g
+            branch.node.add(op_type="Relu", input=["x"], output=[f"{name}{number}"])
+            branch.output.add(name=f"{name}{number}")
+
+
 ONNX_MODELS: dict[str, Callable[[Any], None]] = {
+    "no_condition": _without_condition,
+    "many_branches": _many_branches,
     "dims_huge": _dims(HUGE, HUGE, HUGE, HUGE),
     "dims_negative": _dims(-4),
     "dims_many": _dims(*[1] * 5000),
@@ -185,7 +226,7 @@ def test_onnx_models(case: str, worker: Worker, tmp_path: Path) -> None:
     model = onnx_file(path, [("Reshape", "x s", "y", {})], {"s": [1, 2, 16, 1]})
     ONNX_MODELS[case](model)
     path.write_bytes(model.SerializeToString())
-    assert_refused(worker, path, may_be_read=case in {"deep_subgraphs", "opset_huge"})
+    assert_refused(worker, path, may_be_read=case in {"deep_subgraphs", "opset_huge", "many_branches"})
 
 
 def test_onnx_external_data_behind_a_link_out_of_the_folder(worker: Worker, tmp_path: Path) -> None:

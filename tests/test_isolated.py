@@ -5,21 +5,26 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from edgecnn.benchmarks.bench import feed
 
 from edgecnn import isolated, registry
+from edgecnn.builder import GraphBuilder, he_normal
 from edgecnn.cli import edgecnn
 from edgecnn.errors import InputFileError, NotThereError, UnknownNameError, UnsupportedError
 from edgecnn.interfaces import SessionOptions
 from edgecnn.isolated import ChildError, Limits, Worker
 from edgecnn.models.build import build
+from edgecnn.ops import Cast
 from edgecnn.passes.deploy import deploy
 from edgecnn.probe import closed, probe
+from edgecnn.source import target_for
 
 WANTED = "a.tflite: a file that runs was wanted"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
@@ -40,6 +45,13 @@ def raise_error(kind: str) -> None:
 def crash(number: int) -> None:
     os.write(2, b"first\n  the runtime's \x1b]0;last\x07 words  \n\n")
     os.kill(os.getpid(), number)
+
+
+def fork_and_die() -> None:
+    if os.fork():
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(30)
+    os._exit(0)
 
 
 def print_and_return() -> str:
@@ -100,6 +112,16 @@ def test_a_call_that_takes_too_long_is_ended() -> None:
         start = time.monotonic()
         with pytest.raises(ChildError, match=r"a\.tflite: a file that runs was wanted; it took longer than 1\.5 s$"):
             worker.call("time:sleep", 60, wanted=WANTED, limits=Limits(seconds=1.5))
+        assert time.monotonic() - start < 10
+        assert ask(worker, "echo", 1) == [1]
+
+
+@posix
+def test_what_a_dead_child_forked_holds_nobody_up() -> None:
+    with Worker() as worker:
+        start = time.monotonic()
+        with pytest.raises(ChildError, match=r"it took longer than 1\.5 s$"):
+            ask(worker, "fork_and_die", seconds=1.5)
         assert time.monotonic() - start < 10
         assert ask(worker, "echo", 1) == [1]
 
@@ -171,6 +193,22 @@ def test_a_good_file_passes_and_a_damaged_one_is_refused(form: str, tmp_path: Pa
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputFileError, match=f"{path.name}"):
         probe([path])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+@pytest.mark.parametrize("form", RUNTIMES)
+def test_inputs_are_fed_in_their_own_type(form: str, dtype: str, tmp_path: Path) -> None:
+    pytest.importorskip(RUNTIMES[form])
+    b = GraphBuilder("typed", initialise=he_normal(0))
+    real = b.node("real", Cast(dtype="float32"), b.input("x", (1, 8, 8, 3), dtype=dtype))
+    writer = registry.load("converters", form)
+    path = tmp_path / f"typed{writer.suffix}"
+    writer.write(b.finish({"y": b.conv(real, "conv", 4, kernel_size=3)}), path)
+    probe([path])
+    with closing(target_for(path, None).open(path, SessionOptions())) as session:
+        inputs, _ = feed(session, None, None, path.name)
+        assert inputs["x"].dtype == dtype
+        session.run(inputs)
 
 
 def test_a_file_that_crashes_openvino_is_refused(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def agree(path: Path, graph: Graph, feeds: Mapping[str, Array], *, tolerance: fl
 
 
 W = seeded((6, 4, 3, 3)) / 6
+SEVEN = (1, 2, 7, 7)
 VECTOR = seeded((4,), 0.5, 2)
 CASES: dict[str, tuple[list[Node], Constants, dict[str, Any]]] = {
     "conv": (
@@ -126,6 +127,43 @@ CASES: dict[str, tuple[list[Node], Constants, dict[str, Any]]] = {
         [n("ConvTranspose", "x w", strides=[2, 2], auto_pad="SAME_UPPER")],
         {"w": seeded((4, 2, 3, 3))},
         {},
+    ),
+    "the largest of one constant": ([n("Max", "c", "d"), n("Add", "x d")], {"c": np.float32(2)}, {}),
+    "known sum without axes": (
+        [n("ReduceSum", "c a", "s", keepdims=0), n("Add", "x s")],
+        {"c": seeded((3, 4)), "a": np.zeros(0, "i8")},
+        {},
+    ),
+    "known sum that does nothing": (
+        [n("ReduceSum", "c", "s", keepdims=0, noop_with_empty_axes=1), n("Add", "x s")],
+        {"c": seeded((4,))},
+        {"shape": (2, 3, 4, 4)},
+    ),
+    "known division": (
+        [n("Div", "a b", "q"), n("Gather", "x q", axis=3)],
+        {"a": np.array([-7, 7, (1 << 53) + 1]), "b": np.array([4, 2, (1 << 53) + 1])},
+        {"shape": (1, 2, 3, 4)},
+    ),
+    "slice from before the front": (
+        [n("Slice", "x b e a t"), n("Slice", "k b e z t", "q"), n("Gather", "y q", "y2", axis=2)],
+        {"b": [-9], "e": [-99], "a": [3], "t": [-1], "k": [2, 1], "z": [0]},
+        {"outputs": ("y", "y2")},
+    ),
+    "known power": (
+        [n("Pow", "i e", "p"), n("Gather", "x p", axis=3)],
+        {"i": [9, 5], "e": np.array([0.5, 0], "f")},
+        {},
+    ),
+    "clip of integers": (
+        [n("ArgMax", "x", "i", axis=1), n("Clip", "i z t", "c"), n("Cast", "c", to=FLOAT)],
+        {"z": np.int64(1), "t": np.int64((1 << 63) - 1)},
+        {},
+    ),
+    # 7 * (29 / 7) is not 29 in float64.
+    "resize to odd sizes": (
+        [n("Resize", "x   s", mode="linear", coordinate_transformation_mode="align_corners")],
+        {"s": [1, 2, 29, 29]},
+        {"shape": SEVEN},
     ),
     "maxpool ceil": ([n("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, pads=[1, 1, 1, 1])], {}, {}),
     "maxpool dilated": ([n("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 3], pads=[1, 1, 1, 1])], {}, {}),

@@ -1,6 +1,7 @@
 """The target openvino_cpu: what it grants, whose memory results are, and what it says when it cannot."""
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,17 @@ def test_status_tells_missing_from_unusable(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "openvino", Broken)
     unusable = OPENVINO_CPU.status()
     assert (unusable.state, unusable.detail) == ("unusable", "Cannot load library 'libopenvino_intel_cpu_plugin.so'")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_openvino_is_imported_without_its_telemetry() -> None:
+    code = (
+        "import os; os.register_at_fork(before=lambda: print('forked'));"
+        "from edgecnn.targets.openvino_cpu import OPENVINO_CPU; print(OPENVINO_CPU.status().state);"
+        "import sys; print(sys.modules['openvino_telemetry'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["available", "None"]
 
 
 def test_the_registry_knows_the_target() -> None:

@@ -137,6 +137,8 @@ def test_what_openvino_saves_of_any_layer_type_agrees_with_openvino(tmp_path: Pa
         f.matmul(image, rng.standard_normal((1, 4, 6, 5)).astype(np.float32), True, False),
         f.strided_slice(image, cut[0], cut[1], cut[2], [0, 0, 0, 1], [0, 0, 0, 1], [0] * 4, [0, 1, 0, 0], [0] * 4),
         f.slice(image, np.array([-2]), np.array([2**40]), np.array([1]), np.array([3])),
+        f.slice(image, np.array([-1, 4]), np.array([-(2**40), 0]), np.array([-1, -2]), np.array([2, 3])),
+        f.strided_slice(image, [0, 3], [4, 0], [1, -1], [0, 0], [0, 1], [0] * 2, [0] * 2, [0] * 2),
         f.tile(image, np.array([2, 1])),
         f.pad(image, np.array([0, 0, 1, 2]), np.array([0, 0, 2, 1]), "reflect"),
         f.reduce_l2(image, np.array([-1]), True),
@@ -158,6 +160,42 @@ def test_what_openvino_saves_of_any_layer_type_agrees_with_openvino(tmp_path: Pa
     wanted = compiled([x])
     for number, found in enumerate(outside(read, {"image": x})):
         np.testing.assert_allclose(found, wanted[f"y{number}"], atol=1e-5, rtol=1e-5)
+
+
+def test_constants_that_are_widened_again_and_again_are_refused(tmp_path: Path) -> None:
+    """A thousand layers, each of which makes 4 MB of the same 1 MB."""
+    size = 1 << 20
+    port = f'<port id="{{}}" precision="{{}}"><dim>{size}</dim></port>'
+    layers = [
+        f'<layer id="0" name="c" type="Const"><data element_type="u8" shape="{size}" offset="0" size="{size}"/>'
+        f"<output>{port.format(0, 'U8')}</output></layer>",
+        f'<layer id="1" name="x" type="Parameter"><output>{port.format(0, "FP32")}</output></layer>',
+        f'<layer id="2" name="y" type="Result"><input>{port.format(0, "FP32")}</input></layer>',
+    ]
+    edges = ['<edge from-layer="1" from-port="0" to-layer="2" to-port="0"/>']
+    for number in range(3, 1003):
+        edges.append(f'<edge from-layer="0" from-port="0" to-layer="{number}" to-port="0"/>')
+        layers.append(
+            f'<layer id="{number}" name="f" type="Convert"><data destination_type="f32"/>'
+            f"<input>{port.format(0, 'U8')}</input><output>{port.format(1, 'FP32')}</output></layer>"
+        )
+    text = f"<layers>{''.join(layers)}</layers><edges>{''.join(edges)}</edges>"
+    (tmp_path / "m.xml").write_text(f'<net name="m" version="11">{text}</net>')
+    (tmp_path / "m.bin").write_bytes(bytes(size))
+    with pytest.raises(InputFileError, match="share few bytes"):
+        OPENVINO.read(tmp_path / "m.xml")
+
+
+def test_a_kernel_that_two_layers_share_is_stored_once(tmp_path: Path) -> None:
+    ov = pytest.importorskip("openvino")
+    f = pytest.importorskip("openvino.opset13")
+    image = f.parameter([1, 3, 6, 6], np.float32, name="image")
+    kernel = f.constant(np.random.default_rng(0).standard_normal((3, 3, 3, 3)).astype(np.float32))
+    once = f.convolution(image, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    twice = f.convolution(once, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    ov.save_model(ov.Model([twice], [image], "shared"), tmp_path / "m.xml", compress_to_fp16=False)
+    read = OPENVINO.read(tmp_path / "m.xml")
+    assert len({node.inputs[1] for node in read.nodes if node.kind == "Conv"}) == 1
 
 
 def test_a_layer_that_is_not_known_is_listed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -738,6 +739,41 @@ def test_positions_that_an_axis_does_not_have_are_refused(tmp_path: Path) -> Non
     path = single("GATHER", IMAGE, ints(0, 7), options="Gather", axis=1).write(tmp_path / "m.tflite")
     with pytest.raises(InputFileError, match=r"GATHER 'y': positions in 0\.\.6 were wanted; got 0\.\.7"):
         TFLITE.read(path)
+
+
+def test_options_that_are_no_map_of_numbers_are_refused(tmp_path: Path) -> None:
+    options = bytes(flexbuffers.Dumps({**DETECTION, "max_detections": float("nan")}))
+    with pytest.raises(InputFileError, match="NaN"):
+        TFLITE.read(detection(options).write(tmp_path / "m.tflite"))
+    key_without_end = b"k" + bytes([1, 2]) + bytes([1, 1, 1, 5, 4]) + bytes([2, 9 << 2, 1])
+    with pytest.raises(InputFileError, match="offsets cannot be followed"):
+        flexbuffer_map(key_without_end)
+
+
+FAR = (1, 1 << 30)
+LONGEST = {"a": np.array(-(1 << 63)), "b": np.array((1 << 63) - 1), "c": np.array(1)}
+HOSTILE = {
+    "range": File(
+        steps=[Step(kind="RANGE", inputs=["a", "b", "c"], outputs=["r"]), Step(kind="ADD", inputs=["x", "r"])],
+        inputs={"x": (1, 4)},
+        constants=LONGEST,
+        types={"r": "int64"},
+    ),
+    "no operands": File(steps=[Step(kind="ADD_N", inputs=[], options="AddN")], inputs={"x": (1, 4)}),
+    "far backwards": strided([0, -1], [1, -(1 << 31)], [1, -1], FAR),
+    "far reverse": single("REVERSE_V2", FAR, ints(1), options="ReverseV2"),
+    "far mirror": single("MIRROR_PAD", FAR, ints([0, 0], [2, 2]), options="MirrorPad", mode=1),
+    "small positions": single("GATHER_ND", (2, 300), np.array([[1]], np.int8), options="GatherNd"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_costs_more_than_it_states_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    path = HOSTILE[name].write(tmp_path / "m.tflite")
+    start = time.perf_counter()
+    with pytest.raises(InputFileError, match=str(path)):
+        TFLITE.read(path)
+    assert time.perf_counter() - start < 1
 
 
 def test_buffers_that_are_shared_without_end_are_refused(tmp_path: Path) -> None:

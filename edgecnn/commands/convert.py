@@ -11,9 +11,8 @@ from rich.console import Console
 
 from edgecnn.commands.choices import source_options
 from edgecnn.commands.model_options import data_option, force_option, json_option, threads_option
-from edgecnn.commands.verify import limit_option, loader, show_parity
+from edgecnn.commands.verify import assumption, limit_option, loader, show_parity
 from edgecnn.console import emit, message, progress, show_bytes, table
-from edgecnn.contract import Contract
 from edgecnn.conversion import Conversion, ParityError, describe
 from edgecnn.convert import RECIPES, Plan
 from edgecnn.convert import convert as convert_graph
@@ -86,15 +85,6 @@ def convert(
         raise failure
 
 
-def assumption(contract: Contract, purpose: str = "for verifying here and for edgecnn run") -> str:
-    """Return what is said of a contract that is only a guess."""
-    low, high = (bound + 0.0 for bound in contract.input_range)
-    return (
-        f"CAUTION: the model does not say how pixels become its input; {contract.colour_order} in "
-        f"{low:g}..{high:g} is assumed, {purpose}."
-    )
-
-
 def transposes(artifact: Artifact) -> int:
     """Return how many Transposes an artifact is left with, whatever its format calls them."""
     return sum(times for kind, times in artifact.operators.items() if kind.lower() == "transpose")
@@ -139,7 +129,8 @@ def _as_data(source: Source, conversion: Conversion) -> dict[str, Any]:
         "parity": [asdict(parity) for parity in conversion.parity],
         "divergences": [{**asdict(d), "model": str(d.model), "values": str(d.values)} for d in conversion.divergences],
         "notes": conversion.notes,
-        "passed": conversion.passed,
+        "verified": bool(conversion.parity),
+        "passed": conversion.passed if conversion.parity else None,
     }
 
 
@@ -190,6 +181,8 @@ def _show(console: Console, source: Source, conversion: Conversion, origin: list
         console.print()
         read = () if proof is None or proof.parity is None else (_of_source(proof.parity),)
         show_parity(console, (*read, *conversion.parity), origin)
+    else:
+        console.print("Not verified (--no-verify): whether these compute what the source computes is not known.")
     if proof is not None and proof.note:
         console.print(proof.note)
     for text in (*map(describe, conversion.divergences), *conversion.notes):
@@ -221,10 +214,9 @@ def _sizes(source: Source, conversion: Conversion) -> list[tuple[str, str, int, 
         listed = ", ".join(f"{times} {kind}" for kind, times in Counter(operators).most_common())
         return what, "" if size is None else show_bytes(size), sum(operators.values()), listed
 
+    found = source.path.name if source.path else source.graph.name
     return [
-        row(
-            f"{source.path or source.graph.name}, as read", source.size_bytes, dict(source.graph.kinds().most_common())
-        ),
-        row("deployed", None, dict(conversion.deployment.graph.kinds().most_common())),
-        *(row(str(each.path), each.size_bytes, each.operators) for each in conversion.artifacts),
+        row(f"{found}, as read", source.size_bytes, source.graph.kinds()),
+        row("deployed", None, conversion.deployment.graph.kinds()),
+        *(row(each.path.name, each.size_bytes, each.operators) for each in conversion.artifacts),
     ]

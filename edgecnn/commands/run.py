@@ -8,8 +8,8 @@ import click
 import numpy as np
 from rich.console import Console
 
-from edgecnn.commands.convert import assumption
 from edgecnn.commands.model_options import json_option, target_option, threads_option
+from edgecnn.commands.verify import assumption
 from edgecnn.console import emit, message, table
 from edgecnn.contract import Contract
 from edgecnn.errors import UsageError
@@ -45,10 +45,11 @@ def run(*, artifact: str, image: str, top: int, target: str | None, threads: int
     guesses = classify(path, Path(image), top=top, target=target, threads=threads)
     data: dict[str, Any] = {"artifact": artifact, "image": image, "classes": [asdict(guess) for guess in guesses]}
 
+    contract = format_of(path).read_contract(path)
+    if contract is not None and contract.is_assumed:
+        message(assumption(contract))
+
     def show(console: Console) -> None:
-        contract = format_of(path).read_contract(path)
-        if contract is not None and contract.is_assumed:
-            message(assumption(contract))
         rows = [(guess.label, guess.index, f"{guess.probability:.2%}") for guess in guesses]
         console.print(table(f"{Path(image).name} by {path.name}", ("<class", "index", "probability"), rows))
 
@@ -63,7 +64,10 @@ def classify(path: Path, image: Path, *, top: int = 5, target: str | None = None
     """
     contract = format_of(path).read_contract(path)
     if contract is None:
-        raise UsageError(f"{path}: it carries no contract, so it is unknown how to feed it an image")
+        raise UsageError(
+            f"{path}: a contract was wanted, which says how an image becomes the input; the file carries none. "
+            "Convert it with --contract FILE (docs/contract.md)."
+        )
     session = target_for(path, target).open(path, SessionOptions(threads=threads))
     try:
         outputs = run_batches(session, {"image": read_image(image, contract)[None]}, Exterior(default=contract.layout))

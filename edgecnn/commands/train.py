@@ -10,8 +10,8 @@ from rich.console import Console
 
 from edgecnn import registry
 from edgecnn.commands.build import output_path
-from edgecnn.commands.convert import assumption
 from edgecnn.commands.model_options import Command, force_option, json_option, model_options
+from edgecnn.commands.verify import assumption
 from edgecnn.console import emit, message, progress, table
 from edgecnn.errors import UsageError
 from edgecnn.models.build import ZooOptions

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
@@ -14,11 +15,12 @@ from edgecnn.commands.model_options import data_option, json_option, target_opti
 from edgecnn.console import emit, message, progress, table
 from edgecnn.contract import Contract, Recipe
 from edgecnn.convert import shipped_graph
+from edgecnn.errors import InputFileError, UsageError
 from edgecnn.feeding import Feeds, load_feeds
 from edgecnn.graph import Graph
 from edgecnn.probe import probe
-from edgecnn.proof import Load, References, check
-from edgecnn.source import Choices, existing, format_of, load_source
+from edgecnn.proof import Load, References, check, check_source, has_float16
+from edgecnn.source import Choices, existing, format_of, load_model, load_source
 from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
 from edgecnn.vision.photographs import MINIMUM
 
@@ -52,30 +54,53 @@ def verify(
     Parity: SNR of at least 80 dB and a maximum error of at most 1e-4 of the output's range. Exit code 1 when one fails.
     """
     paths = [existing(Path(artifact)) for artifact in artifacts]
-    source = load_source(model, choices, report=message).graph
-    contracts = [format_of(path).read_contract(path) for path in paths]
-    recipe: Recipe = next((contract.recipe for contract in contracts if contract is not None), "float32")
+    source = load_source(model, choices, report=message)
     origin: list[str] = []
+    references = References(loader(data, limit, origin))
     probe(paths, target)
     with progress(f"verifying {len(paths)} artifacts", len(paths)) as advance:
-        shipped = shipped_graph(source, recipe)
+        shipped = shipped_graph(source.graph, _recipe(source.graph, paths))
+        proof = check_source(source, references, threads=threads)
         parity = check(
-            source,
+            source.graph,
             shipped,
             paths,
-            References(loader(data, limit, origin)),
+            references,
+            proof=proof,
             threads=threads,
             advance=lambda what: advance(),
             target=target,
         )
     passed = all(each.passed for each in parity)
+    if proof is not None and proof.assumed is not None:
+        message(assumption(proof.assumed, "for verifying; --contract FILE says it"))
     emit(
-        {"model": source.name, "images": origin[-1], "parity": [asdict(p) for p in parity], "passed": passed},
+        {"model": source.graph.name, "images": origin[-1], "parity": [asdict(p) for p in parity], "passed": passed},
         lambda console: show_parity(console, parity, origin),
         as_json=as_json,
     )
     if not passed:
         sys.exit(1)
+
+
+def _recipe(source: Graph, artifacts: Sequence[Path]) -> Recipe:
+    """Return how the artifacts store constants: as a contract says, or else as the first that we can read does."""
+    for path in artifacts:
+        contract = format_of(path).read_contract(path)
+        if contract is not None:
+            return contract.recipe
+        with suppress(InputFileError, UsageError):
+            return "float16" if has_float16(load_model(str(path))) and not has_float16(source) else "float32"
+    return "float32"
+
+
+def assumption(contract: Contract, purpose: str = "for verifying here and for edgecnn run") -> str:
+    """Return what is said of a contract that is only a guess."""
+    low, high = (bound + 0.0 for bound in contract.input_range)
+    return (
+        f"CAUTION: the model does not say how pixels become its input; {contract.colour_order} in "
+        f"{low:g}..{high:g} is assumed, {purpose}."
+    )
 
 
 def loader(data: str | None, limit: int, origin: list[str]) -> Load:
@@ -93,7 +118,7 @@ def show_parity(console: Console, parity: Sequence[Parity], origin: Sequence[str
     """Print the parity of artifacts as a table."""
     rows = [
         (
-            p.artifact,
+            Path(p.artifact).name,
             p.target,
             p.facts.runtime,
             p.facts.precision,

@@ -33,7 +33,8 @@ def evaluate_all(op: ops.Op, values: Sequence[Array]) -> tuple[Array, ...]:
         UnsupportedError: When there is no kernel for the operator (an Opaque one, say).
     """
     if type(op) not in KERNELS:
-        raise UnsupportedError(f"{op.attributes().get('kind', type(op).__name__)}: this operator cannot be executed")
+        kind = op.attributes().get("kind", type(op).__name__)
+        raise UnsupportedError(f"{kind}: this operator cannot be executed. Cut the network before it with --outputs.")
     result = KERNELS[type(op)](op, *values)
     if isinstance(result, tuple):
         return result

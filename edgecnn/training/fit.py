@@ -83,7 +83,7 @@ def train(
     The seed sets the random states of Python, NumPy and Keras, for the shuffling and Dropout.
 
     Args:
-        graph: A zoo Graph, or one read from a .keras file: one input, one output of logits (auxiliary ones besides,
+        graph: A zoo Graph, or one read from a file: one input, one output of logits (auxiliary ones besides,
             whose losses count 0.3), a contract.
         dataset: Prepared by this Graph's contract.
         epochs: Passes over the training images, at least 1.
@@ -108,23 +108,13 @@ def train(
         trained_layer = door.layer_name(classifier(graph).name)
         for layer in model.layers:
             layer.trainable = layer.name == trained_layer
+    taught = _augmented(keras, model, augmentation, seed=seed)
     steps = epochs * ceil(len(dataset.train.images) / batch_size)
-    image = keras.Input(model.input_shape[1:])
-    changed = image
-    for layer in augmentation.layers(keras, seed=seed):
-        changed = layer(changed)
-    taught = keras.Model(image, model(changed))
-    weights = [AUXILIARY_WEIGHT if port.is_auxiliary else 1.0 for port in graph.outputs]
-    taught.compile(
-        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(learning_rate, steps)),
-        loss=[keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in weights],
-        loss_weights=weights,
-        metrics=[[] if port.is_auxiliary else ["accuracy"] for port in graph.outputs],
-    )
+    _compile(keras, taught, graph, keras.optimizers.schedules.CosineDecay(learning_rate, steps))
     history: list[Epoch] = []
     taught.fit(
         dataset.train.images,
-        [dataset.train.classes] * len(weights),
+        [dataset.train.classes] * len(graph.outputs),
         epochs=epochs,
         batch_size=batch_size,
         shuffle=True,
@@ -140,6 +130,25 @@ def train(
         history=tuple(history),
         accuracy=accuracy(trained, dataset.test),
         test_images=len(dataset.test.images),
+    )
+
+
+def _augmented(keras: Any, model: Any, augmentation: Augmentation, *, seed: int) -> Any:
+    """Return a Keras model behind layers that change its images at random."""
+    image = keras.Input(model.input_shape[1:])
+    changed = image
+    for layer in augmentation.layers(keras, seed=seed):
+        changed = layer(changed)
+    return keras.Model(image, model(changed))
+
+
+def _compile(keras: Any, model: Any, graph: Graph, learning_rate: Any) -> None:
+    """Give a Keras model its optimizer and a loss for each output of the Graph that it trains."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=[keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in graph.outputs],
+        loss_weights=[AUXILIARY_WEIGHT if port.is_auxiliary else 1.0 for port in graph.outputs],
+        metrics=[[] if port.is_auxiliary else ["accuracy"] for port in graph.outputs],
     )
 
 
