@@ -83,7 +83,9 @@ def followed(path: Path) -> Iterator[None]:
     except InputFileError:
         raise
     except MALFORMED as error:
-        raise InputFileError(f"{path}: a TFLite file was wanted; its tables cannot be followed: {error}") from None
+        raise InputFileError(
+            f"{path}: a TFLite file was wanted; it is cut off or damaged, its tables lead nowhere: {error}"
+        ) from None
 
 
 @contextmanager

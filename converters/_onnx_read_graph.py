@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecnn.errors import InputFileError, ShapeError, UnsupportedError
+from edgecnn.errors import InputFileError, ShapeError, UnsupportedError, UsageError
 from edgecnn.graph import Graph
 from edgecnn.ops import Opaque
 from edgecnn.shapes import Shape, show_shape
@@ -65,7 +65,8 @@ def build_graph(model: OnnxModel, input_shapes: InputShapes, *, batch: int | Non
     reading.names.update(dict.fromkeys(named, 1))
     unknown = sorted(input_shapes.keys() - {value.name for value in model.inputs})
     if unknown:
-        raise UnsupportedError(f"input '{unknown[0]}' is given a shape; the file has {[v.name for v in model.inputs]}")
+        known = ", ".join(f"'{value.name}'" for value in model.inputs)
+        raise UsageError(f"--input-shape: an input of the file was wanted ({known}); got '{unknown[0]}'")
     reading.values.update(model.initializers)
     for value in model.inputs:
         _read_input(reading, value, input_shapes.get(value.name), batch)

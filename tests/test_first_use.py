@@ -28,7 +28,7 @@ def network(scale: float = 1.0) -> Graph:
     """A small classifier of pixels as they are, without a contract."""
     b = GraphBuilder("plain", initialise=he_normal(0))
     x = b.conv(b.input("image", (1, 16, 16, 3)), "conv", 8, kernel_size=3, use_bias=True)
-    x = b.node("scaled", ops.Mul(), x, b.constant("scale", np.float32(scale)[None]))
+    x = b.node("scaled", ops.Mul(), x, b.constant("scale", np.full(1, scale, np.float32)))
     return b.finish({"scores": b.dense(b.node("flat", ops.Reshape(shape=(1, 2048)), x), "fc", 5)})
 
 
@@ -100,7 +100,7 @@ def test_keras_cannot_store_float16(tmp_path: Path) -> None:
 def test_one_output_is_one_output_whatever_its_name(plain: Path, tmp_path: Path) -> None:
     other = GraphBuilder("other", initialise=he_normal(0))
     x = other.conv(other.input("image", (1, 16, 16, 3)), "conv", 8, kernel_size=3, use_bias=True)
-    x = other.node("scaled", ops.Mul(), x, other.constant("scale", np.float32(1)[None]))
+    x = other.node("scaled", ops.Mul(), x, other.constant("scale", np.ones(1, np.float32)))
     x = other.dense(other.node("flat", ops.Reshape(shape=(1, 2048)), x), "fc", 5)
     twin = registry.load("converters", "tflite").write(other.finish({"Identity": x}), tmp_path / "twin.tflite").path
     found, error = run("verify", plain, twin)
