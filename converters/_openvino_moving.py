@@ -11,6 +11,9 @@ from edgecnn.graph import Node
 from ._ir_xml import Value
 from ._openvino_emitter import OpenvinoEmitter
 
+MOST_COPIES = 16
+"""Of a tensor that one Concat joins."""
+
 
 def _pad(e: OpenvinoEmitter, node: Node) -> Value:
     op: Any = node.op
@@ -70,8 +73,19 @@ def _gather(e: OpenvinoEmitter, node: Node) -> Value:
 
 
 def _tile(e: OpenvinoEmitter, node: Node) -> Value:
+    """Copies joined, axis by axis: OpenVINO 2026.4's Tile mixes up the elements of an image of one channel where the
+    batch is symbolic and the layer before it is one that it does not fuse (Sin, say). Very many stay a Tile.
+    """
     op: Any = node.op
-    return e.layer(node, "Tile", [*e.operands(node), e.integers(f"{node.name}/multiples", op.multiples)])
+    if max(op.multiples) > MOST_COPIES:
+        return e.layer(node, "Tile", [*e.operands(node), e.integers(f"{node.name}/multiples", op.multiples)])
+    value = e.operand(node)
+    for axis, times in enumerate(op.multiples):
+        if times > 1:
+            dims = (*value.dims[:axis], (value.dims[axis] or 0) * times, *value.dims[axis + 1 :])
+            name = e.free(f"{node.name}/axis_{axis}")
+            value = e.add("Concat", name, [value] * times, (value.element, dims), axis=axis)
+    return value
 
 
 def _resize(e: OpenvinoEmitter, node: Node) -> Value:

@@ -135,11 +135,13 @@ def parse_contract(text: str | bytes, where: str) -> Contract:
     """
     try:
         data = json.loads(text)
-        if not isinstance(data, dict) or not {"height", "width"} <= data.keys():
-            raise ValueError("a JSON object with height and width was wanted; see docs/contract.md")
+        if not isinstance(data, dict):
+            raise ValueError("a JSON object was wanted; see docs/contract.md")
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise InputFileError(f"{where}: a contract of schema_version {SCHEMA_VERSION} was wanted; got {version!r}")
+        if not {"height", "width"} <= data.keys():
+            raise ValueError("height and width were wanted; see docs/contract.md")
         known = {field.name for field in fields(Contract)}
         return Contract(**{name: _typed(name, value) for name, value in data.items() if name in known})
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
