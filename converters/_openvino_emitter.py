@@ -206,7 +206,6 @@ ACTIVATIONS: dict[type[ops.Op], Callable[[Any], Spelled]] = {
     ops.Exp: _plain("Exp"),
     ops.Log: _plain("Log"),
     ops.Rsqrt: lambda op: Spelled(kind="Power", data={"auto_broadcast": "numpy"}, scalars={"exponent": -0.5}),
-    ops.Abs: _plain("Abs"),
     ops.Neg: _plain("Negative"),
     ops.Floor: _plain("Floor"),
     ops.Ceil: _plain("Ceiling"),

@@ -28,6 +28,12 @@ def _activation(e: OpenvinoEmitter, node: Node) -> Value:
     return e.activation(node.op, e.operand(node), node.name)
 
 
+def _abs(e: OpenvinoEmitter, node: Node) -> Value:
+    """The larger of x and -x: OpenVINO 2026.4 moves Abs in front of a MaxPool, as if it never fell."""
+    x = e.operand(node)
+    return e.layer(node, "Maximum", [x, e.step(node, "Negative", [x], "negated")], auto_broadcast="numpy")
+
+
 def _softmax(e: OpenvinoEmitter, node: Node) -> Value:
     return e.layer(node, "SoftMax", e.operands(node), axis=e.channel_axis(node))
 
@@ -52,6 +58,7 @@ ROWS: Mapping[type[ops.Op], Callable[[OpenvinoEmitter, Node], Value | list[Value
     ops.Minimum: _elementwise("Minimum"),
     ops.Pow: _elementwise("Power"),
     ops.PReLU: _prelu,
+    ops.Abs: _abs,
     ops.Softmax: _softmax,
     ops.Cast: _cast,
     ops.Greater: _elementwise("Greater"),

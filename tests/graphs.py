@@ -307,6 +307,9 @@ GRAPHS: dict[str, Graph] = {
     "relu": image_graph(lambda b, x: b.node("y", ops.ReLU(), x)),
     "relu6": image_graph(lambda b, x: b.node("y", ops.ReLU6(), x)),
     "sigmoid": image_graph(lambda b, x: b.node("y", ops.Sigmoid(), x)),
+    "abs_of_pool": image_graph(
+        lambda b, x: b.node("y", ops.Abs(), b.max_pool(b.conv(x, "c", 2, kernel_size=1), "p", kernel_size=2, stride=1))
+    ),
     "identity": image_graph(lambda b, x: b.node("y", ops.Identity(), x)),
     "dropout": image_graph(lambda b, x: b.node("y", ops.Dropout(rate=0.5), x)),
     "tanh": image_graph(lambda b, x: b.node("y", ops.Tanh(), x)),
