@@ -1,4 +1,4 @@
-"""OpenVINO IR as text and bytes: layers to XML, constants to the .bin beside it, rt_info back.
+"""OpenVINO IR as text and bytes: layers to XML, constants to the .bin beside it.
 
 The XML is written by hand, so that the same Graph gives the same bytes and no package is needed. What OpenVINO itself
 saves was the model; its reader infers shapes anew, people and Netron read the ones written here.
@@ -10,23 +10,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from edgecnn.errors import InputFileError, UnsupportedError
+from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Array
 from edgecnn.shapes import Shape
 
 IR_VERSION = 11
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register; a memory-mapped constant needs no copy."""
-LARGEST_XML_BYTES = 256 * 2**20
-"""Of a file that is parsed for its contract; MobileNet v2 takes 0.2 MB."""
-
 ELEMENTS = {
     "float32": "f32",
     "float16": "f16",
@@ -194,55 +189,3 @@ def _port(number: int, value: Value, tensor_name: str | None = None, layout: str
 
 def _edge(value: Value, layer: int, port: int) -> str:
     return f'<edge from-layer="{value.layer}" from-port="{value.port}" to-layer="{layer}" to-port="{port}" />'
-
-
-def read_info(path: Path, key: str) -> str | None:
-    """Return one entry of a model's rt_info, or None where it has none.
-
-    The file is untrusted: it is parsed as a stream that keeps nothing else, and a document type declaration, which is
-    where entities would come from, ends it.
-
-    Raises:
-        InputFileError: When the file is no well-formed IR, or beyond LARGEST_XML_BYTES.
-    """
-    if path.stat().st_size > LARGEST_XML_BYTES:
-        raise InputFileError(f"{path}: at most {LARGEST_XML_BYTES} bytes of XML were wanted; got {path.stat().st_size}")
-    search = _Search(path, ("net", "rt_info", key))
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = search.refuse
-    parser.StartElementHandler = search.enter
-    parser.EndElementHandler = search.leave
-    try:
-        with path.open("rb") as file:
-            parser.ParseFile(file)
-    except expat.ExpatError as error:
-        raise InputFileError(f"{path}: an OpenVINO model was wanted; its XML is malformed: {error}") from None
-    return search.found
-
-
-class _Search:
-    """Follows the parser and keeps the value of the first element on a path."""
-
-    def __init__(self, path: Path, wanted: tuple[str, ...]) -> None:
-        self._path, self._wanted = path, wanted
-        self._depth = self._matched = 0
-        self.found: str | None = None
-
-    def refuse(self, *_: object) -> None:
-        """Refuse a document type declaration."""
-        raise InputFileError(f"{self._path}: an OpenVINO model was wanted; got a DOCTYPE, which none has")
-
-    def enter(self, name: str, attributes: Mapping[str, str]) -> None:
-        """Step into an element."""
-        if self._depth == 0 and name != self._wanted[0]:
-            raise InputFileError(f"{self._path}: an OpenVINO model was wanted; got XML whose root is <{name}>")
-        is_next = self._matched == self._depth < len(self._wanted) and name == self._wanted[self._depth]
-        self._depth += 1
-        self._matched += is_next
-        if is_next and self._matched == len(self._wanted) and self.found is None:
-            self.found = attributes.get("value")
-
-    def leave(self, _: str) -> None:
-        """Step out again."""
-        self._depth -= 1
-        self._matched = min(self._matched, self._depth)

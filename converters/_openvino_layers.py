@@ -31,18 +31,17 @@ def _conv(e: OpenvinoEmitter, node: Node) -> Value:
         kernel = kernel_first(data)
         return kernel if op.groups == 1 else kernel.reshape(op.groups, -1, *kernel.shape[1:])
 
-    kernel: Any = e.constant(node, "kernel", grouped)
-    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * rank))
-    return e.layer(
-        node,
-        "Convolution" if op.groups == 1 else "GroupConvolution",
-        [e.operand(node), kernel],
-        bias,
-        strides=op.stride,
-        dilations=op.dilation,
-        **pads(padding),
-        auto_pad="explicit",
-    )
+    return _convolution(e, node, "Convolution", grouped, **pads(padding))
+
+
+def _convolution(e: OpenvinoEmitter, node: Node, kind: str, arrange: Callable[[Array], Array], **own: Any) -> Value:
+    """Add a convolution of either direction; `own` are the attributes that differ."""
+    op: Any = node.op
+    kernel: Any = e.constant(node, "kernel", arrange)
+    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * len(op.stride)))
+    shared = {"strides": op.stride, "dilations": op.dilation, "auto_pad": "explicit"}
+    kind = kind if op.groups == 1 else f"Group{kind}"
+    return e.layer(node, kind, [e.operand(node), kernel], bias, **shared, **own)
 
 
 def _loses_padding(op: Any, kernel_size: Shape) -> bool:
@@ -61,19 +60,8 @@ def _conv_transpose(e: OpenvinoEmitter, node: Node) -> Value:
         kernel = transposed_kernel_first(data, op.groups)
         return kernel[0] if op.groups == 1 else kernel
 
-    kernel: Any = e.constant(node, "kernel", arrange)
-    bias = e.constant(node, "bias", lambda data: data.reshape(1, -1, *[1] * len(op.stride)))
-    return e.layer(
-        node,
-        "ConvolutionBackpropData" if op.groups == 1 else "GroupConvolutionBackpropData",
-        [e.operand(node), kernel],
-        bias,
-        strides=op.stride,
-        dilations=op.dilation,
-        **pads(op.padding),
-        output_padding=op.output_padding,
-        auto_pad="explicit",
-    )
+    own = {**pads(op.padding), "output_padding": op.output_padding}
+    return _convolution(e, node, "ConvolutionBackpropData", arrange, **own)
 
 
 def _dense(e: OpenvinoEmitter, node: Node) -> Value:

@@ -59,9 +59,9 @@ class OpenvinoFormat:
 
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in rt_info. See interfaces.Format."""
-        from ._ir_xml import read_info
+        from ._openvino_read_xml import read_model
 
-        found = read_info(path, CONTRACT_KEY)
+        found = read_model(path).info.get(CONTRACT_KEY)
         return None if found is None else parse_contract(found, str(path))
 
 

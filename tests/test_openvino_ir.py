@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgecnn.converters import _ir_xml
+from edgecnn.converters import _openvino_read_xml
 from edgecnn.converters.openvino_ir import OPENVINO
 from edgecnn.targets.openvino_cpu import OPENVINO_CPU
 
@@ -281,13 +281,13 @@ def test_malformed_files_are_refused(name: str, encoding: str, tmp_path: Path) -
 
 def test_only_the_models_own_rt_info_is_a_contract(tmp_path: Path) -> None:
     entry = f'<rt_info><{CONTRACT_KEY} value="{{}}"/></rt_info>'
-    nested = f"<net><layers><rt_info><{CONTRACT_KEY}/></rt_info><layer>{entry}</layer></layers><rt_info/></net>"
+    nested = f"<net><layers><rt_info><{CONTRACT_KEY}/></rt_info><layer id='0'>{entry}</layer></layers><rt_info/></net>"
     (tmp_path / "m.xml").write_text(nested)
     assert OPENVINO.read_contract(tmp_path / "m.xml") is None
 
 
 def test_a_huge_file_is_refused_before_it_is_parsed(lenet5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ir_xml, "LARGEST_XML_BYTES", 1000)
+    monkeypatch.setattr(_openvino_read_xml, "LARGEST_XML_BYTES", 1000)
     with pytest.raises(InputFileError, match="at most 1000 bytes of XML were wanted; got"):
         OPENVINO.read_contract(lenet5)
 
