@@ -12,7 +12,6 @@ BatchNorm amplifies what rounding left); that is reported, and is no difference 
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,9 +25,10 @@ import numpy as np
 from rich.console import Console
 
 from edgecnn import registry
+from edgecnn.cli import guarded
 from edgecnn.console import emit, message, table
 from edgecnn.contract import Contract
-from edgecnn.errors import CheckFailedError, EdgeCNNError, UsageError
+from edgecnn.errors import CheckFailedError, UsageError
 from edgecnn.execute import execute, with_image_statistics
 from edgecnn.graph import Array, Graph
 from edgecnn.ops import BatchNorm, Sigmoid, Softmax
@@ -245,8 +245,4 @@ def main(*, names: tuple[str, ...], data: Path | None, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EdgeCNNError as error:
-        message(f"error: {error}")
-        sys.exit(error.exit_code)
+    guarded(main)

@@ -24,9 +24,10 @@ import numpy as np
 from rich.console import Console
 
 from edgecnn import registry
+from edgecnn.cli import guarded
 from edgecnn.console import emit, message, table
 from edgecnn.contract import Contract, Layout
-from edgecnn.errors import CheckFailedError, EdgeCNNError, MissingError, UnsupportedError, UsageError
+from edgecnn.errors import CheckFailedError, MissingError, UnsupportedError, UsageError
 from edgecnn.execute import with_image_statistics
 from edgecnn.extras import require
 from edgecnn.graph import Array, Graph, to_layout, with_batch
@@ -283,8 +284,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EdgeCNNError as error:
-        message(f"error: {error}")
-        sys.exit(error.exit_code)
+    guarded(main)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn import registry
+from edgecnn.cli import guarded
 from edgecnn.errors import EdgeCNNError
 from edgecnn.execute import execute
 from edgecnn.extras import require
@@ -219,4 +220,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

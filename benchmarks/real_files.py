@@ -5,7 +5,6 @@ within 0.2 points of its source, and the source within 0.2 points of what the RE
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ import click
 from rich.console import Console
 
 from edgecnn import registry
+from edgecnn.cli import guarded
 from edgecnn.console import emit, message, table
 from edgecnn.convert import Plan, convert
 from edgecnn.errors import CheckFailedError, EdgeCNNError, NotThereError
@@ -185,6 +185,8 @@ def _show(results: Sequence[Result], formats: Sequence[str], console: Console) -
 def main(*, data: Path | None, only: str, formats: tuple[str, ...], limit: int | None, as_json: bool) -> None:
     """Measure every published float file and its artifacts; exits 1 where one is not as accurate as it must be."""
     folder, formats = data or data_folder(), formats or tuple(RUNTIMES)
+    if not (folder / "weights").is_dir():
+        raise NotThereError(f"{folder}: a folder with the published files below weights/ was wanted; there is none.")
     results: list[Result] = []
     for task in TASKS:
         if only.lower() in task.name.lower():
@@ -201,8 +203,4 @@ def main(*, data: Path | None, only: str, formats: tuple[str, ...], limit: int |
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EdgeCNNError as error:
-        message(f"error: {error}")
-        sys.exit(error.exit_code)
+    guarded(main)

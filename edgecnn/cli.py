@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -68,9 +68,14 @@ def edgecnn() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an EdgeCNNError becomes its message and exit code, any other keeps its traceback."""
+    """Run the command line."""
+    guarded(lambda: edgecnn.main(args=arguments, prog_name="edgecnn", standalone_mode=True))
+
+
+def guarded(command: Callable[[], object]) -> None:
+    """Run a command; an EdgeCNNError becomes its message and exit code, any other error keeps its traceback."""
     try:
-        edgecnn.main(args=arguments, prog_name="edgecnn", standalone_mode=True)
+        command()
     except EdgeCNNError as error:
         click.echo(f"edgecnn: {error}", err=True)
         sys.exit(error.exit_code)
