@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edgecnn.contract import Contract, assumed_contract
-from edgecnn.graph import Array
+from edgecnn.graph import Array, Graph
 from edgecnn.interfaces import SessionOptions
 from edgecnn.ports import exterior
 from edgecnn.probe import IN_PYTHON
@@ -28,6 +28,14 @@ MARGIN_DB = 6.0
 IMAGES = 2
 
 
+def first_guess(graph: Graph) -> Contract | None:
+    """Return the contract of an only input that is a picture (N, height, width, 1 or 3): its pixels in -1..1."""
+    shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] not in (1, 3):
+        return None
+    return assumed_contract(*(size or 0 for size in shapes[0][1:]))
+
+
 def assume_contract(
     source: Source, inputs: Callable[[Contract], Mapping[str, Array]], *, threads: int = 1
 ) -> Contract | None:
@@ -42,18 +50,16 @@ def assume_contract(
         None where the model says itself, has several inputs or no picture, or has no runtime of its own.
     """
     graph, path = source.read, source.path
-    if path is None or source.graph.contract is not None or len(graph.inputs) != 1:
+    if path is None or source.graph.contract is not None:
         return None
-    shape = graph.tensors[graph.inputs[0].tensor].shape
-    target = target_for(path, None)
-    if len(shape) != 4 or shape[3] not in (1, 3) or target.name in IN_PYTHON:
+    whole, target = first_guess(graph), target_for(path, None)
+    if whole is None or target.name in IN_PYTHON:
         return None
     found: dict[Contract, float] = {}
     session = target.open(path, SessionOptions(threads=threads))
     try:
         for mean, std in RANGES:
-            whole = assumed_contract(shape[1] or 0, shape[2] or 0, shape[3] or 0)
-            contract = replace(whole, mean=(mean,) * shape[3], std=(std,) * shape[3])
+            contract = replace(whole, mean=(mean,) * whole.channels, std=(std,) * whole.channels)
             few = {name: values[:IMAGES] for name, values in inputs(contract).items()}
             own = run_batches(session, few, exterior(graph, source.default_layout))
             ours = reference_outputs(graph, few)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn import registry
+from edgecnn.assume import first_guess
 from edgecnn.bisect import Suspect, bisect
 from edgecnn.console import show_bytes
 from edgecnn.contract import Recipe
@@ -140,7 +141,8 @@ def _checked(
     advance: Callable[[str], None],
 ) -> Conversion:
     """Return the conversion with everything that was measured, and with reasons where it failed."""
-    references.inputs(source.graph, source.graph.contract)  # a picture that cannot be read is no fault of the artifacts
+    # Before all else: a picture that cannot be read is no fault of the artifacts.
+    references.inputs(source.graph, source.graph.contract or first_guess(source.graph))
     proof = check_source(source, references, threads=plan.threads)
     files = [artifact.path for artifact in conversion.artifacts]
     try:

@@ -61,6 +61,12 @@ def test_the_batch_of_a_file_that_states_its_own_can_be_chosen(batch: str, plain
     assert found["passed"]
 
 
+def test_only_one_range_is_said_to_be_assumed(plain: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(edgecnn, ["convert", str(plain), "--to", "onnx", "-o", str(tmp_path / "out")])
+    assert "is assumed, for verifying here" in result.stderr
+    assert "which is assumed" not in result.stdout
+
+
 def test_what_was_not_verified_did_not_pass(plain: Path, tmp_path: Path) -> None:
     found, _ = run("convert", plain, "--to", "tflite", "--no-verify", "-o", tmp_path / "out")
     assert (found["verified"], found["passed"]) == (False, None)
