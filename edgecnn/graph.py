@@ -3,6 +3,11 @@
 A Graph is data. Nodes are in topological order; tensors are NHWC; a tensor with `data` is a constant. Passes and
 readers make new Graphs; nothing is changed in place. A constant may be *stored* narrower than it computes (float16 data
 in a float32 tensor): `Tensor.value()` is what the arithmetic sees.
+
+A quantized Graph is a Graph whose tensors have a `quantization`: integers are stored, and stand for float32 numbers, so
+that every shape rule and every pass that only moves data holds for it as it is. A node whose operands and outputs are
+quantized computes in integers; one whose activations are float and whose kernel is quantized computes in float with
+what the kernel's integers stand for. Quantize and Dequantize nodes stand where a value changes from one to the other.
 """
 
 from collections import Counter
@@ -16,6 +21,7 @@ from numpy.typing import NDArray
 from edgecnn.contract import Contract
 from edgecnn.errors import EdgeCNNError, GraphError, ShapeError, UnsupportedError
 from edgecnn.ops import Op, Opaque, Reshape, Slice, elements
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import Shape, show_shape
 
 Array = NDArray[Any]
@@ -30,12 +36,14 @@ class Tensor:
         shape: N, spatial..., C; a batch of None is symbolic.
         dtype: NumPy name of the type that the arithmetic sees.
         data: The stored constant, or None for a value that is computed.
+        quantization: How the stored integers stand for numbers of `dtype`; None where numbers are stored as they are.
     """
 
     name: str
     shape: Shape
     dtype: str = "float32"
     data: Array | None = None
+    quantization: Quantization | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -43,10 +51,16 @@ class Tensor:
         return self.data is not None
 
     def value(self) -> Array:
-        """Return the constant as the arithmetic sees it (float16 storage widened to dtype)."""
+        """Return the constant as the arithmetic sees it: float16 widened to dtype, integers as what they stand for."""
         if self.data is None:
             raise GraphError(f"{self.name}: a constant was wanted; this tensor is computed")
-        return self.data.astype(self.dtype, copy=False)
+        numbers = self.data if self.quantization is None else self.quantization.dequantize(self.data)
+        return numbers.astype(self.dtype, copy=False)
+
+    @property
+    def stored_dtype(self) -> str:
+        """NumPy name of the type in which the tensor's elements pass between operators."""
+        return self.dtype if self.quantization is None else self.quantization.dtype
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +141,11 @@ class Graph:
         """Count the operators by name."""
         return Counter(node.kind for node in self.nodes)
 
+    @property
+    def is_quantized(self) -> bool:
+        """Tell whether any tensor is stored as integers that stand for other numbers."""
+        return any(tensor.quantization is not None for tensor in self.tensors.values())
+
 
 def validate(graph: Graph) -> None:
     """Raise GraphError unless the Graph keeps its rules.
@@ -170,6 +189,23 @@ def _check_tensors(graph: Graph) -> None:
         if tensor.data is not None and tensor.data.shape != tensor.shape:
             found = show_shape(tensor.data.shape)
             raise GraphError(f"{tensor.name}: data of shape {show_shape(tensor.shape)} were wanted; got {found}")
+        if tensor.quantization is not None:
+            _check_quantization(tensor, tensor.quantization)
+
+
+def _check_quantization(tensor: Tensor, found: Quantization) -> None:
+    """Refuse integers that do not fit their tensor."""
+    if tensor.dtype != "float32":
+        raise GraphError(f"{tensor.name}: quantized float32 numbers were wanted; got {tensor.dtype}")
+    if tensor.data is not None and str(tensor.data.dtype) != found.dtype:
+        raise GraphError(f"{tensor.name}: {found.dtype} data were wanted; got {tensor.data.dtype}")
+    if found.axis is not None:
+        size = tensor.shape[found.axis] if 0 <= found.axis < len(tensor.shape) else None
+        if size != len(found.scale):
+            raise GraphError(
+                f"{tensor.name}: one scale for each of {size} channels of axis {found.axis} was wanted; "
+                f"got {len(found.scale)}"
+            )
 
 
 def _check_outputs(graph: Graph, node: Node, ready: Container[str]) -> None:

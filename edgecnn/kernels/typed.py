@@ -23,5 +23,8 @@ KERNELS: dict[type[ops.Op], Callable[..., Array]] = {
     ops.And: lambda op, a, b: a & b,
     ops.Or: lambda op, a, b: a | b,
     ops.Not: lambda op, x: ~x,
+    # Both keep the numbers that integers stand for; how they are rounded, the output tensor's quantization says.
+    ops.Quantize: lambda op, x: x,
+    ops.Dequantize: lambda op, x: x,
     ops.Where: lambda op, condition, a, b: np.asarray(np.where(condition, a, b)),
 }

@@ -59,7 +59,21 @@ from edgecnn.ops.moving import (
 )
 from edgecnn.ops.op import Activation, Op, elements, known
 from edgecnn.ops.reductions import Max, Mean, Min, Prod, Sum
-from edgecnn.ops.typed import And, ArgMax, Cast, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Not, Or, Where
+from edgecnn.ops.typed import (
+    And,
+    ArgMax,
+    Cast,
+    Dequantize,
+    Equal,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+    Not,
+    Or,
+    Quantize,
+    Where,
+)
 from edgecnn.ops.windows import AveragePool, Conv, ConvTranspose, MaxPool, is_depthwise
 
 __all__ = [
@@ -82,6 +96,7 @@ __all__ = [
     "Cos",
     "Dense",
     "DepthToSpace",
+    "Dequantize",
     "DetectionPostProcess",
     "Div",
     "Dropout",
@@ -119,6 +134,7 @@ __all__ = [
     "Pad",
     "Pow",
     "Prod",
+    "Quantize",
     "ReLU",
     "ReLU6",
     "Reshape",

@@ -123,3 +123,15 @@ class Where(Op):
     def output_dtype(self, dtypes: Sequence[str]) -> str:
         """Return the type of what is chosen from."""
         return dtypes[1]
+
+
+class Quantize(Op):
+    """Float numbers, or integers of another scale, as the integers that the output tensor's quantization states."""
+
+    __slots__ = ()
+
+
+class Dequantize(Op):
+    """The float numbers that integers stand for."""
+
+    __slots__ = ()

@@ -62,7 +62,9 @@ class GraphEditor:
         for name, shape in zip(node.outputs, shapes, strict=True):
             self._producer[name] = node.name
             dtype = node.op.output_dtype([self.tensors[each].dtype for each in node.inputs])
-            self.tensors[name] = Tensor(name=name, shape=shape, dtype=dtype)
+            before = self.tensors.get(name)
+            quantization = None if before is None else before.quantization
+            self.tensors[name] = Tensor(name=name, shape=shape, dtype=dtype, quantization=quantization)
 
     def remove(self, node: Node) -> None:
         """Remove a node; its outputs must be produced or used by nothing any more."""

@@ -244,7 +244,7 @@ ELEMENTWISE = (
     *(ops.Greater, ops.GreaterOrEqual, ops.Less, ops.LessOrEqual, ops.Equal, ops.And, ops.Or, ops.Where),
 )
 ACTIVATIONS = tuple(each for each in vars(ops).values() if isinstance(each, type) and issubclass(each, ops.Activation))
-UNARY = (*ACTIVATIONS, ops.Identity, ops.Dropout, ops.Cast, ops.Not)
+UNARY = (*ACTIVATIONS, ops.Identity, ops.Dropout, ops.Cast, ops.Not, ops.Quantize, ops.Dequantize)
 
 RULES: dict[type[ops.Op], Rule] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),

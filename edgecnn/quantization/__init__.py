@@ -1,0 +1,1 @@
+"""Quantization: recipes, calibration, repairs, and the integers that every format is written from."""

@@ -1,0 +1,94 @@
+"""How integers stand for real numbers: value = scale * (integer - zero_point)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecnn.errors import GraphError
+
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "int64")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantization:
+    """How a tensor's integers stand for real numbers, for the whole tensor or for each channel of one axis.
+
+    Attributes:
+        scale: One positive number, exact in float32, or one for each channel.
+        zero_point: The integer that stands for 0: as many as there are scales.
+        dtype: NumPy name of the type that is stored.
+        axis: The axis of the channels; None where one scale holds for the whole tensor.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    dtype: str
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in INTEGERS:
+            raise GraphError(f"quantization: a type of {', '.join(INTEGERS)} was wanted; got {self.dtype!r}")
+        if len(self.scale) != len(self.zero_point) or not self.scale or (self.axis is None and len(self.scale) > 1):
+            raise GraphError(
+                f"quantization: as many zero points as scales, and one of each without an axis, were wanted; "
+                f"got {len(self.scale)} and {len(self.zero_point)}"
+            )
+        if not all(0 < scale < float("inf") for scale in self.scale):
+            raise GraphError(f"quantization: finite scales above 0 were wanted; got {min(self.scale)}")
+        low, high = self.limits
+        if not all(low <= zero <= high for zero in self.zero_point):
+            raise GraphError(f"quantization: zero points in {low}..{high} were wanted; got {self.zero_point[0]}")
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest integer of the type."""
+        info = np.iinfo(self.dtype)
+        return int(info.min), int(info.max)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest real number that a tensor with one scale can hold."""
+        (scale,), (zero,), (low, high) = self.scale, self.zero_point, self.limits
+        return scale * (low - zero), scale * (high - zero)
+
+    def scales(self, rank: int) -> NDArray[Any]:
+        """Return the scales as float32 that broadcast to a tensor of this rank."""
+        return np.asarray(self.scale, np.float32).reshape(self._spread(rank))
+
+    def zero_points(self, rank: int) -> NDArray[Any]:
+        """Return the zero points as int64 that broadcast to a tensor of this rank."""
+        return np.asarray(self.zero_point, np.int64).reshape(self._spread(rank))
+
+    def quantize(self, values: NDArray[Any], *, low: int | None = None) -> NDArray[Any]:
+        """Return the nearest integers, half to even, saturated.
+
+        Args:
+            values: Real numbers.
+            low: The smallest integer to use instead of the type's own: -127 keeps int8 weights symmetric.
+        """
+        least, most = self.limits
+        scaled = values / self.scales(values.ndim) + self.zero_points(values.ndim)
+        return np.asarray(np.clip(np.rint(scaled), least if low is None else low, most).astype(self.dtype))
+
+    def dequantize(self, integers: NDArray[Any]) -> NDArray[Any]:
+        """Return the real numbers that integers stand for, as float32."""
+        wide = integers.astype(np.int64) - self.zero_points(integers.ndim)
+        return np.asarray(wide.astype(np.float32) * self.scales(integers.ndim))
+
+    def _spread(self, rank: int) -> tuple[int, ...]:
+        """Return the shape in which one number for each channel broadcasts to a tensor."""
+        return () if self.axis is None else tuple(-1 if axis == self.axis else 1 for axis in range(rank))
+
+
+def per_tensor(scale: float, zero_point: int = 0, dtype: str = "int8") -> Quantization:
+    """Return the quantization of a whole tensor; the scale is rounded to float32."""
+    return Quantization(scale=(float(np.float32(scale)),), zero_point=(int(zero_point),), dtype=dtype)
+
+
+def per_channel(scales: Sequence[float] | NDArray[Any], axis: int, dtype: str = "int8") -> Quantization:
+    """Return a symmetric quantization with one scale for each channel; the scales are rounded to float32."""
+    rounded = tuple(np.asarray(scales, np.float32).tolist())
+    return Quantization(scale=rounded, zero_point=(0,) * len(rounded), dtype=dtype, axis=axis)

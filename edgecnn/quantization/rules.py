@@ -1,0 +1,26 @@
+"""What TFLite's 8-bit specification asks of each operator's scales; the strictest of the three formats' rules.
+
+Source: TensorFlow, lite/g3doc/performance/quantization_spec.md.
+"""
+
+from edgecnn import ops
+from edgecnn.quantization.parameters import Quantization, per_tensor
+
+WEIGHTED = (ops.Conv, ops.ConvTranspose, ops.Dense)
+"""Operators with a constant kernel, quantized symmetrically in -127..127, and an int32 bias of scale input * kernel."""
+
+SAME_SCALE: tuple[type[ops.Op], ...] = (
+    *(ops.MaxPool, ops.AveragePool, ops.Max, ops.Min, ops.Maximum, ops.Minimum),
+    *(ops.Concat, ops.Split, ops.Slice, ops.Gather, ops.Pad, ops.Tile, ops.Reshape, ops.Transpose, ops.Resize),
+    *(ops.DepthToSpace, ops.SpaceToDepth, ops.Identity, ops.Dropout),
+)
+"""Operators that move or choose: one scale for everything that goes in and comes out."""
+
+FIXED_OUTPUT: dict[tuple[type[ops.Op], str], Quantization] = {
+    (ops.Softmax, "int8"): per_tensor(1 / 256, -128),
+    (ops.Sigmoid, "int8"): per_tensor(1 / 256, -128),
+    (ops.Tanh, "int8"): per_tensor(1 / 128),
+    (ops.L2Normalize, "int8"): per_tensor(1 / 128),
+    **{(kind, "int16"): per_tensor(1 / 32768, 0, "int16") for kind in (ops.Softmax, ops.Sigmoid, ops.Tanh)},
+}
+"""(operator, type of its activations) -> the quantization that its output must have."""
