@@ -24,3 +24,22 @@ FIXED_OUTPUT: dict[tuple[type[ops.Op], str], Quantization] = {
     **{(kind, "int16"): per_tensor(1 / 32768, 0, "int16") for kind in (ops.Softmax, ops.Sigmoid, ops.Tanh)},
 }
 """(operator, type of its activations) -> the quantization that its output must have."""
+
+READS_INTEGERS = (ops.ArgMax,)
+"""Operators that take integers and give a type of their own."""
+
+INTEGER_OPERATORS: dict[str, tuple[type[ops.Op], ...]] = {
+    "int8": (
+        *(*WEIGHTED, *SAME_SCALE, *READS_INTEGERS),
+        *(ops.Add, ops.Sub, ops.Mul, ops.Mean, ops.Softmax, ops.L2Normalize),
+        *(ops.ReLU, ops.ReLU6, ops.LeakyReLU, ops.PReLU, ops.ELU, ops.HardSwish, ops.Sigmoid, ops.Tanh, ops.GELU),
+    ),
+    "int16": (
+        *(*WEIGHTED, ops.Concat, ops.Split, ops.Slice, ops.Pad, ops.Reshape, ops.Transpose, ops.Resize, ops.Identity),
+        *(ops.MaxPool, ops.AveragePool, ops.Maximum, ops.Minimum, ops.Dropout),
+        *(ops.Add, ops.Sub, ops.Mul, ops.Mean, ops.Softmax, ops.LeakyReLU, ops.ReLU, ops.Sigmoid, ops.Tanh),
+    ),
+}
+"""Type of activations -> operators that TFLite computes in it; every other one stays float between Dequantize and
+Quantize.
+"""

@@ -1,0 +1,218 @@
+"""From a prepared float Graph and the ranges that were observed to a quantized Graph.
+
+Tensors keep their names, so that float and integer can be compared at the same point. Where a value is wanted in
+another type than the one it is computed in, one Quantize or Dequantize node gives it to all that want it.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgecnn.errors import UnsupportedError
+from edgecnn.graph import Graph, Node, Port, Tensor, validate
+from edgecnn.ops import Dequantize, Quantize
+from edgecnn.quantization.calibration import Calibration
+from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.precision import Precision
+from edgecnn.quantization.recipe import Recipe
+from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.quantization.scales import Scales
+from edgecnn.quantization.weights import kernel_quantization, layer_integers
+
+FEWEST_WEIGHTS = 1024
+"""A smaller kernel stays float where only weights are quantized: it saves nothing. TFLite draws the same line."""
+
+FLOAT = "float32"
+
+
+class _Assigner:
+    """Writes the nodes of a float Graph again, each over tensors of the type in which it computes."""
+
+    def __init__(self, graph: Graph, scales: Scales | None, recipe: Recipe) -> None:
+        self.graph, self.recipe = graph, recipe
+        self._scales = scales
+        self._types = scales.types if scales else {node.name: None for node in graph.nodes}
+        self.nodes: list[Node] = []
+        self.tensors: dict[str, Tensor] = {port.tensor: graph.tensors[port.tensor] for port in graph.inputs}
+        self._forms: dict[tuple[str, object], str] = {}
+
+    @property
+    def scales(self) -> Scales:
+        """Return the scales, which static precisions have."""
+        if self._scales is None:
+            raise UnsupportedError(f"{self.graph.name}: a static precision wants a calibration; there is none")
+        return self._scales
+
+    def walk(self) -> None:
+        for node in self.graph.nodes:
+            dtype = self._types[node.name]
+            self._add(node, self._float_inputs(node) if dtype is None else self._integer_inputs(node, dtype), dtype)
+
+    def input(self, port: Port, dtype: str) -> None:
+        """State the type in which a port is fed; what is fed in float32 is rounded behind it."""
+        known = self.graph.tensors[port.tensor]
+        if dtype == FLOAT or known.dtype != FLOAT:
+            return
+        inner = self.scales.quantization(port.tensor, "int8")
+        self.tensors[port.tensor] = replace(known, quantization=as_type(inner, dtype))
+
+    def output(self, port: Port, dtype: str) -> Port:
+        """Return the port in the type in which callers get it."""
+        if self.graph.tensors[port.tensor].dtype != FLOAT:
+            return port
+        if dtype == FLOAT:
+            return replace(port, tensor=self._as_float(port.tensor))
+        found = self.tensors[port.tensor].quantization
+        inner = found if found is not None and found.dtype == "int8" else self.scales.quantization(port.tensor, "int8")
+        return replace(port, tensor=self._as(port.tensor, as_type(inner, dtype)))
+
+    def _add(self, node: Node, inputs: tuple[str, ...], dtype: str | None) -> None:
+        self.nodes.append(replace(node, inputs=inputs))
+        for name in node.outputs:
+            tensor = self.graph.tensors[name]
+            is_integer = dtype is not None and tensor.dtype == FLOAT
+            found = self.scales.quantization(name, dtype) if is_integer and dtype else None
+            self.tensors[name] = replace(tensor, quantization=found)
+
+    def _float_inputs(self, node: Node) -> tuple[str, ...]:
+        precision = self.recipe.precision_of(node.name)
+        source, *rest = node.inputs
+        operands = [self._as_float(name) for name in rest]
+        if isinstance(node.op, WEIGHTED) and precision.kind in WEIGHT_FORMS and self._is_worth_it(node):
+            operands[0] = self._weights(node, precision)
+        return (self._as_float(source), *operands)
+
+    def _is_worth_it(self, node: Node) -> bool:
+        kernel = self.graph.constant(node, "kernel")
+        return kernel is not None and kernel.value().size >= FEWEST_WEIGHTS
+
+    def _weights(self, node: Node, precision: Precision) -> str:
+        """Return a kernel as integers, or the node that turns them into float32."""
+        kernel = self.graph.tensors[node.inputs[1]]
+        key = (kernel.name, (precision.name, self.recipe.weights))
+        if key not in self._forms:
+            values = kernel.value()
+            found = kernel_quantization(values, precision.weight_limit, is_per_channel=self._is_per_channel(node))
+            data = np.maximum(found.quantize(values), np.int8(-precision.weight_limit))
+            stored = self._constant(f"{kernel.name}", data, found)
+            self._forms[key] = stored if precision.kind == "dynamic" else self._converted(stored, Dequantize(), None)
+        return self._forms[key]
+
+    def _is_per_channel(self, node: Node) -> bool:
+        """Dense layers get one scale: TFLite's specification, and runtimes before LiteRT, know no other."""
+        return self.recipe.weights == "channel" and len(self.graph.tensors[node.inputs[1]].shape) > 2
+
+    def _integer_inputs(self, node: Node, dtype: str) -> tuple[str, ...]:
+        if isinstance(node.op, WEIGHTED):
+            return self._layer_inputs(node, dtype)
+        shared = self.scales.quantization(node.output, dtype)
+        return tuple(
+            self._as(name, shared if self.scales.is_loose(node, name) else self.scales.quantization(name, dtype))
+            for name in node.inputs
+        )
+
+    def _layer_inputs(self, node: Node, dtype: str) -> tuple[str, ...]:
+        precision = self.recipe.precision_of(node.name)
+        source = self.scales.quantization(node.inputs[0], dtype)
+        kernel, bias = self.graph.tensors[node.inputs[1]], self.graph.constant(node, "bias")
+        found = layer_integers(
+            kernel.value(),
+            None if bias is None else bias.value(),
+            source=source,
+            output=self.scales.quantization(node.output, dtype),
+            limit=precision.weight_limit,
+            is_per_channel=self._is_per_channel(node),
+        )
+        return (
+            self._as(node.inputs[0], source),
+            self._constant(kernel.name, found.kernel, found.kernel_quantization),
+            self._constant(bias.name if bias else f"{node.name}/bias", found.bias, found.bias_quantization),
+        )
+
+    def _constant(self, name: str, data: np.ndarray, quantization: Quantization) -> str:
+        free = self._free(name)
+        self.tensors[free] = Tensor(name=free, shape=data.shape, data=data, quantization=quantization)
+        return free
+
+    def _as(self, name: str, wanted: Quantization) -> str:
+        """Return a tensor as integers of this quantization."""
+        tensor = self.tensors.get(name, self.graph.tensors[name])
+        if tensor.quantization == wanted:
+            return name
+        key = (name, wanted)
+        if key not in self._forms:
+            is_constant = tensor.data is not None and tensor.quantization is None
+            self._forms[key] = (
+                self._constant(name, wanted.quantize(tensor.value()), wanted)
+                if is_constant
+                else self._converted(name, Quantize(), wanted)
+            )
+        return self._forms[key]
+
+    def _as_float(self, name: str) -> str:
+        """Return a tensor as float numbers."""
+        tensor = self.tensors.get(name, self.graph.tensors[name])
+        if tensor.quantization is None:
+            self.tensors[name] = tensor
+            return name
+        key = (name, None)
+        if key not in self._forms:
+            self._forms[key] = self._converted(name, Dequantize(), None)
+        return self._forms[key]
+
+    def _converted(self, name: str, op: Quantize | Dequantize, wanted: Quantization | None) -> str:
+        output = self._free(f"{name}/{'dequantized' if wanted is None else 'quantized'}")
+        self.nodes.append(Node(name=output, op=op, inputs=(name,), outputs=(output,)))
+        self.tensors[output] = Tensor(name=output, shape=self.tensors[name].shape, quantization=wanted)
+        return output
+
+    def _free(self, name: str) -> str:
+        """Return a name that no tensor has; a constant of the float Graph gives its name to the first that asks."""
+        free, number = name, 1
+        while free in self.tensors or (free != name and free in self.graph.tensors):
+            number += 1
+            free = f"{name}_{number}"
+        return free
+
+
+WEIGHT_FORMS = ("weight_only", "dynamic")
+
+
+def as_type(quantization: Quantization, dtype: str) -> Quantization:
+    """Return the same grid of numbers in int8 or uint8: zero points 128 apart."""
+    if quantization.dtype == dtype:
+        return quantization
+    shift = 128 if dtype == "uint8" else -128
+    return replace(quantization, dtype=dtype, zero_point=tuple(zero + shift for zero in quantization.zero_point))
+
+
+def assign(
+    graph: Graph,
+    calibration: Calibration | None,
+    recipe: Recipe,
+    *,
+    in_float: Collection[str] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Graph:
+    """Return the quantized Graph of a prepared float Graph.
+
+    Args:
+        graph: See prepare.prepared.
+        calibration: Of that Graph; None where the recipe has no static precision.
+        recipe: The precision of each layer.
+        in_float: Names of nodes that stay float whatever the recipe says.
+        ranges: Tensor -> its range where that is known without observing it: what pixels can become.
+
+    Raises:
+        UnsupportedError: When a static precision has no calibration.
+    """
+    scales = None if calibration is None else Scales(graph, calibration, recipe, in_float=in_float, ranges=ranges)
+    assigner = _Assigner(graph, scales, recipe)
+    for port in graph.inputs:
+        assigner.input(port, recipe.io)
+    assigner.walk()
+    outputs = tuple(assigner.output(port, recipe.io) for port in graph.outputs)
+    quantized = replace(graph, nodes=tuple(assigner.nodes), tensors=assigner.tensors, outputs=outputs)
+    validate(quantized)
+    return quantized
