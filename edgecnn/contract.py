@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, Literal, get_args
 
 from edgecnn.errors import InputFileError, UsageError
+from edgecnn.quantization.precision import parse_precision
 
 CONTRACT_KEY = "edgecnn.contract"
 SCHEMA_VERSION = 1
@@ -17,7 +18,6 @@ SCHEMA_VERSION = 1
 ColourOrder = Literal["RGB", "BGR", "GRAY"]
 ResizeRule = Literal["stretch", "center_crop"]
 Layout = Literal["NHWC", "NCHW"]
-Recipe = Literal["float32", "float16"]
 Meaning = Literal["logits", "probabilities", "features"]
 
 
@@ -40,7 +40,9 @@ class Contract:
         layout: Order of the input's axes in this artifact.
         output: What the first output holds.
         labels: Class names in output order, or empty.
-        recipe: How the constants are stored: "float32" or "float16".
+        recipe: Precision of the artifact, such as "float16" or "static_w8_a8"; see quantization.precision.
+        calibration: What the ranges of a quantized artifact were taken from, such as "100 images of photos"; it says so
+            where they came from random numbers. Empty where nothing was calibrated.
         macs: Multiply-accumulates for one image, for reports; None where they were not counted.
         is_assumed: True when the source carried no contract and this is only a guess.
     """
@@ -56,7 +58,8 @@ class Contract:
     layout: Layout = "NHWC"
     output: Meaning = "logits"
     labels: tuple[str, ...] = ()
-    recipe: Recipe = "float32"
+    recipe: str = "float32"
+    calibration: str = ""
     macs: int | None = None
     is_assumed: bool = False
 
@@ -68,6 +71,7 @@ class Contract:
             "std": len(self.std) == channels and all(isfinite(value) and value > 0 for value in self.std),
             "crop_fraction": 0 < self.crop_fraction <= 1,
         }
+        parse_precision(self.recipe)
         wrong = [name for name, holds in wanted.items() if not holds]
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -109,7 +113,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "layout": get_args(Layout),
     "output": get_args(Meaning),
     "interpolation": ("bilinear",),
-    "recipe": get_args(Recipe),
 }
 
 

@@ -216,7 +216,7 @@ def _layer(graph: Graph, node: Node, seen: set[str]) -> LayerCost:
 
 def _bytes(graph: Graph, names: Iterable[str]) -> int:
     tensors = [graph.tensors[name] for name in names]
-    widths = [np.dtype(t.dtype).itemsize if t.data is None else t.data.itemsize for t in tensors]
+    widths = [np.dtype(t.stored_dtype).itemsize if t.data is None else t.data.itemsize for t in tensors]
     return sum(elements(t.shape[1:] if t.data is None else t.shape) * w for t, w in zip(tensors, widths, strict=True))
 
 

@@ -67,6 +67,15 @@ DEPLOYMENT = (
 )
 
 
+INTEGERS_KEPT = (
+    remove_auxiliary_heads.PASS,
+    remove_unused.PASS,
+    remove_identities.PASS,
+    settle_layout.PASS,
+)
+"""The passes for a Graph that is quantized already: none makes new numbers of constants."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
     """A Graph to ship and how it came about.
@@ -83,9 +92,9 @@ class Deployment:
 
 
 def deploy(graph: Graph) -> Deployment:
-    """Apply the deployment passes."""
+    """Apply the deployment passes; those that keep integers as they are to a quantized Graph."""
     applied, refused = {}, []
-    for each in DEPLOYMENT:
+    for each in INTEGERS_KEPT if graph.is_quantized else DEPLOYMENT:
         result = each(graph)
         graph = result.graph
         applied[each.name] = len(result.applied)

@@ -45,8 +45,8 @@ def _neutral(number: float, *, is_commutative: bool) -> Same:
         if getattr(node.op, "activation", None) is not None:
             return None
         for x, other in (node.inputs, node.inputs[::-1]) if is_commutative else (node.inputs,):
-            data = editor.tensors[other].data
-            if data is not None and bool(np.all(data == number)):
+            constant = editor.tensors[other]
+            if constant.is_constant and bool(np.all(constant.value() == number)):
                 return x
         return None
 
@@ -74,7 +74,8 @@ def _source(editor: GraphEditor, node: Node) -> str | None:
     if source is None:
         return None
     before, after = editor.tensors[source], editor.tensors[node.output]
-    return source if (before.shape, before.dtype) == (after.shape, after.dtype) else None
+    kinds = [(tensor.shape, tensor.dtype, tensor.quantization) for tensor in (before, after)]
+    return source if kinds[0] == kinds[1] else None
 
 
 def match(editor: GraphEditor, node: Node) -> bool:

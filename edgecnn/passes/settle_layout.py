@@ -21,6 +21,8 @@ from edgecnn.ops import Op, Reshape, Transpose
 from edgecnn.passes.axis_order import Order, channels_first, identity, inverse, turned
 from edgecnn.passes.editor import PassResult, WholePass
 from edgecnn.passes.layout_rules import FOLLOWERS, RULES, Rule, Turned
+from edgecnn.quantization.axes import moved_scales, picked_scales, turned_scales
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import Shape
 
 IMAGE_RANK = 4
@@ -80,7 +82,7 @@ class Settler:
     def walk(self) -> None:
         """Write every node."""
         for node in self.graph.nodes:
-            if isinstance(node.op, Transpose):
+            if isinstance(node.op, Transpose) and self._keeps_scale(node):
                 self._pass_by(node, node.op.permutation)
                 continue
             rule = self.rules.get(type(node.op))
@@ -95,7 +97,15 @@ class Settler:
             self._views[node.output] = View(held=view.held, order=turned(view.order, permutation))
         else:
             data = constant.data.transpose(permutation)
-            self.constants[node.output] = replace(constant, name=node.output, data=data, shape=data.shape)
+            scales = turned_scales(constant.quantization, permutation)
+            self.constants[node.output] = replace(
+                constant, name=node.output, data=data, shape=data.shape, quantization=scales
+            )
+
+    def _keeps_scale(self, node: Node) -> bool:
+        """Tell whether what goes in and what comes out are the same integers, or numbers."""
+        before, after = (self.graph.tensors[name].quantization for name in (node.inputs[0], node.output))
+        return before == after or (before is not None and before.axis is not None)
 
     def shape(self, tensor: str) -> Shape:
         """Return the shape of a value in its own order."""
@@ -126,7 +136,8 @@ class Settler:
         """Return a constant with its axes permuted."""
         if (name, permutation) not in self._turned:
             whole = self.constants[name]
-            self._turned[name, permutation] = self.add_constant(name, value(whole).transpose(permutation))
+            scales = turned_scales(whole.quantization, permutation)
+            self._turned[name, permutation] = self.add_constant(name, value(whole).transpose(permutation), scales)
         return self._turned[name, permutation]
 
     def broadcast(self, name: str, order: Order) -> str:
@@ -136,20 +147,24 @@ class Settler:
             return self.constant(name, identity(rank))
         key = (name, (-1, *order))
         if key not in self._turned:
-            data = value(self.constants[name])
-            data = data.reshape((1,) * (len(order) - rank) + data.shape).transpose(inverse(order))
+            data, missing = value(self.constants[name]), len(order) - rank
+            data = data.reshape((1,) * missing + data.shape).transpose(inverse(order))
             leading = next((axis for axis, size in enumerate(data.shape) if size != 1), data.ndim - 1)
-            self._turned[key] = self.add_constant(name, data.reshape(data.shape[leading:]))
+            scales = turned_scales(moved_scales(self.constants[name].quantization, missing), inverse(order))
+            self._turned[key] = self.add_constant(
+                name, data.reshape(data.shape[leading:]), moved_scales(scales, -leading)
+            )
         return self._turned[key]
 
     def shuffled_rows(self, name: str, places: Array) -> str:
         """Return a constant with its rows in another order."""
-        return self.add_constant(name, value(self.constants[name])[places])
+        whole = self.constants[name]
+        return self.add_constant(name, value(whole)[places], picked_scales(whole.quantization, places))
 
-    def add_constant(self, name: str, data: Array) -> str:
+    def add_constant(self, name: str, data: Array, scales: Quantization | None) -> str:
         """Add a constant made of another one, under its name where that is free."""
         free = name if name not in self.tensors else self._free(f"{name}/turned")
-        self.tensors[free] = replace(self.constants[name], name=free, data=data, shape=data.shape)
+        self.tensors[free] = replace(self.constants[name], name=free, data=data, shape=data.shape, quantization=scales)
         return free
 
     def finish(self, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> Graph:

@@ -6,12 +6,7 @@ import numpy as np
 
 from edgecnn.graph import Array
 from edgecnn.quantization.parameters import Quantization, per_channel, per_tensor
-
-LARGEST_BIAS = 2.0**30
-"""Of an int32 bias: the sums of products need the rest. tflite-runtime 2.14 refuses models that could overflow."""
-
-SMALLEST_MULTIPLIER = 2.0**-24
-"""Of input scale * kernel scale / output scale: what vanishes below it is rounded away in any case."""
+from edgecnn.quantization.protect_scales import protected_scales
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,22 +26,25 @@ class LayerIntegers:
     bias_quantization: Quantization
 
 
-def kernel_quantization(kernel: Array, limit: int, *, is_per_channel: bool, floor: Array | float = 0.0) -> Quantization:
+def kernel_quantization(kernel: Array, limit: int, *, is_per_channel: bool) -> Quantization:
     """Return the scales in which the largest weight of each channel (or of all) is the largest integer.
 
     Args:
         kernel: (..., out_channels).
         limit: The largest integer; the smallest is its opposite.
         is_per_channel: Whether each output channel gets a scale of its own.
-        floor: No scale is smaller: (out_channels,) or a number.
     """
-    axes = tuple(range(kernel.ndim - 1)) if is_per_channel else None
-    largest = np.abs(kernel).max(axis=axes)
-    scales = np.maximum(largest / limit, np.asarray(floor))
-    scales = np.where(scales > 0, scales, 1 / limit)
-    if is_per_channel:
-        return per_channel(np.broadcast_to(scales, kernel.shape[-1:]), axis=kernel.ndim - 1)
-    return per_tensor(float(scales.max()))
+    scales = largest_weights(kernel, is_per_channel=is_per_channel) / limit
+    return _symmetric(np.where(scales > 0, scales, 1 / limit), kernel, is_per_channel=is_per_channel)
+
+
+def largest_weights(kernel: Array, *, is_per_channel: bool) -> Array:
+    """Return the largest absolute weight of each output channel (out_channels,), or of all (1,)."""
+    return np.atleast_1d(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)) if is_per_channel else None))
+
+
+def _symmetric(scales: Array, kernel: Array, *, is_per_channel: bool) -> Quantization:
+    return per_channel(scales, axis=kernel.ndim - 1) if is_per_channel else per_tensor(float(scales[0]))
 
 
 def layer_integers(
@@ -58,10 +56,7 @@ def layer_integers(
     limit: int = 127,
     is_per_channel: bool = True,
 ) -> LayerIntegers:
-    """Quantize a layer's constants.
-
-    A channel whose weights all but vanish keeps a scale with which its bias fits int32 and its multiplier is no
-    denormal: s_w >= max(|b| / (s_x 2^30), 2^-24 s_y / s_x).
+    """Quantize a layer's constants; no scale vanishes, however small the weights (see protect_scales).
 
     Args:
         kernel: (..., out_channels) float.
@@ -73,8 +68,14 @@ def layer_integers(
     """
     numbers = np.zeros(kernel.shape[-1]) if bias is None else bias.astype(np.float64)
     (scale,) = source.scale
-    least = np.maximum(np.abs(numbers) / LARGEST_BIAS, SMALLEST_MULTIPLIER * output.scale[0]) / scale
-    found = kernel_quantization(kernel, limit, is_per_channel=is_per_channel, floor=least)
+    protected = protected_scales(
+        largest_weights(kernel, is_per_channel=is_per_channel),
+        numbers,
+        input_scale=scale,
+        output_scale=output.scale[0],
+        limit=limit,
+    )
+    found = _symmetric(protected, kernel, is_per_channel=is_per_channel)
     dtype = "int64" if source.dtype == "int16" else "int32"
     scales = np.float32(scale) * np.asarray(found.scale, np.float32)
     offsets = per_channel(scales, axis=0, dtype=dtype) if is_per_channel else per_tensor(scales[0], dtype=dtype)

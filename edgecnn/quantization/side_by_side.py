@@ -1,0 +1,206 @@
+"""Measure every layer's bias correction in one run: the float network and the quantized one in a single float Graph.
+
+    float      x -- conv ----------------------- y --- activation -- ...
+                                                 |
+                                              mean over images and positions, E[y]
+                                                 |
+                                                 (-) --> correction, an output of the Graph
+                                                 |
+                                              E[y']
+                                                 |
+    quantized  x' - conv of what integers stand for - y' (+ correction) - activation - quantize - dequantize -- ...
+
+Each layer of the lower network takes what corrected layers before it give, so that one run corrects all of them in
+sequence. It needs all images at once: the mean over chunks would come too late for the next layer. Where memory does
+not hold all of them, fewer are taken, spread evenly.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn import registry
+from edgecnn.errors import MissingError, ShapeError, UsageError
+from edgecnn.execute import execute
+from edgecnn.graph import Array, Graph, Node, Port, Tensor, infer_shapes, with_batch
+from edgecnn.interfaces import SessionOptions
+from edgecnn.ops import Add, Dequantize, Mean, Op, Quantize, Sub
+from edgecnn.passes.editor import GraphEditor
+from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.rules import SAME_SCALE
+
+LARGEST_ACTIVATION_BYTES = 256 << 20
+"""Of one tensor, over all images: a runtime holds a few of them at once."""
+
+Layers = Sequence[tuple[Node, Node]]
+"""(float layer, the same one quantized)."""
+
+
+def measured_corrections(
+    float_graph: Graph, quantized: Graph, layers: Layers, inputs: Mapping[str, Array], *, threads: int = 1
+) -> dict[str, Array]:
+    """Return node name -> E[y] - E[y'] (out_channels,) of each layer behind corrected ones.
+
+    Args:
+        float_graph: What was quantized.
+        quantized: See correct_bias.
+        layers: Which to correct.
+        inputs: Port name -> images (N, spatial..., C).
+        threads: Of the runtime.
+
+    Raises:
+        UsageError: When the network cannot run several images at once.
+    """
+    if not layers:
+        return {}
+    graph, chosen = side_by_side(float_graph, quantized, layers), _fitting(float_graph, inputs)
+    try:
+        graph = with_batch(graph, len(next(iter(chosen.values()))))
+    except ShapeError as error:
+        raise UsageError(
+            f"{quantized.name}: empirical bias correction runs all images at once, and this network is tied to its "
+            f"batch: {error}. Take 'analytic'."
+        ) from None
+    found = _run(graph, chosen, threads)
+    return {node.name: np.asarray(found[port.name]) for (_, node), port in zip(layers, graph.outputs, strict=True)}
+
+
+def side_by_side(float_graph: Graph, quantized: Graph, layers: Layers) -> Graph:
+    """Return one float Graph that runs both networks and gives each layer's correction, in the order of `layers`."""
+    editor = GraphEditor(float_graph)
+    means = {node.name: _mean(editor, _linear(editor, each)) for each, node in layers}
+    twin = _Twin(editor, quantized, means)
+    for port, own in zip(quantized.inputs, float_graph.inputs, strict=True):
+        twin.values[port.tensor] = twin.rounded(own.tensor, quantized.tensors[port.tensor].quantization)
+    for node in quantized.nodes:
+        twin.add(node)
+    editor.output_ports = [
+        Port(name=f"correction_{place}", tensor=twin.corrections[node.name]) for place, (_, node) in enumerate(layers)
+    ]
+    whole = editor.finish()
+    return _needed(whole)
+
+
+class _Twin:
+    """Writes the quantized network's nodes into an editor as float ones, rounded where it rounds."""
+
+    def __init__(self, editor: GraphEditor, quantized: Graph, means: Mapping[str, str]) -> None:
+        self.editor = editor
+        self.quantized = quantized
+        self.means = means
+        self.values: dict[str, str] = {}
+        self.corrections: dict[str, str] = {}
+
+    def add(self, node: Node) -> None:
+        """Write one node over the numbers that its operands stand for."""
+        inputs = tuple(self._value(name) for name in node.inputs)
+        if isinstance(node.op, Quantize | Dequantize):
+            outputs: tuple[str, ...] = inputs
+        elif node.name in self.means:
+            outputs = (self._corrected(node, inputs),)
+        else:
+            outputs = self._put(node.op, inputs, node.outputs)
+        before = self.quantized.tensors[node.inputs[0]].quantization
+        for name, value in zip(node.outputs, outputs, strict=True):
+            after = self.quantized.tensors[name].quantization
+            is_moved = isinstance(node.op, SAME_SCALE) and before == after and _is_exact(node.op)
+            self.values[name] = value if is_moved else self.rounded(value, after)
+
+    def rounded(self, value: str, quantization: Quantization | None) -> str:
+        """Return the numbers that a tensor's integers stand for."""
+        if quantization is None:
+            return value
+        stored = self.editor.free_name(f"{value}/stored")
+        whole = self.editor.tensors[value]
+        self.editor.tensors[stored] = replace(whole, name=stored, data=None, quantization=quantization)
+        self.editor.put(Node(name=stored, op=Quantize(), inputs=(value,), outputs=(stored,)))
+        return self._put(Dequantize(), (stored,), (f"{value}/rounded",))[0]
+
+    def _value(self, name: str) -> str:
+        """Return the float tensor of one of the quantized network; a constant is added at its first use."""
+        tensor = self.quantized.tensors[name]
+        if name not in self.values and tensor.is_constant:
+            self.values[name] = self.editor.add_constant(f"quantized/{name}", tensor.value())
+        return self.values[name]
+
+    def _corrected(self, node: Node, inputs: tuple[str, ...]) -> str:
+        """Write a layer, its correction and the activation behind them."""
+        op: Any = node.op
+        (linear,) = self._put(replace(op, activation=None), inputs, (f"{node.output}/linear",))
+        operands = (self.means[node.name], _mean(self.editor, linear))
+        (correction,) = self._put(Sub(), operands, (f"{node.output}/correction",))
+        self.corrections[node.name] = correction
+        return self._put(Add(activation=op.activation), (linear, correction), node.outputs)[0]
+
+    def _put(self, op: Op, inputs: tuple[str, ...], names: Sequence[str]) -> tuple[str, ...]:
+        return _put(self.editor, op, inputs, [f"quantized/{name}" for name in names])
+
+
+def _put(editor: GraphEditor, op: Op, inputs: tuple[str, ...], names: Sequence[str]) -> tuple[str, ...]:
+    """Add a node and return its outputs, under free names that start with these."""
+    outputs = tuple(editor.free_name(name) for name in names)
+    editor.put(Node(name=outputs[0], op=op, inputs=inputs, outputs=outputs))
+    return outputs
+
+
+def _is_exact(op: Op) -> bool:
+    """Tell whether an operator of one scale gives integers alone, so that nothing is left to round."""
+    return type(op).__name__ not in ("AveragePool", "Resize")
+
+
+def _linear(editor: GraphEditor, layer: Node) -> str:
+    """Return what a layer gives before its fused activation, which becomes a node of its own."""
+    op: Any = layer.op
+    if op.activation is None:
+        return layer.output
+    linear = editor.free_name(f"{layer.output}/linear")
+    editor.put(replace(layer, op=replace(op, activation=None), outputs=(linear,)))
+    name = editor.free_name(f"{layer.name}/activation")
+    editor.put(Node(name=name, op=op.activation, inputs=(linear,), outputs=layer.outputs))
+    return linear
+
+
+def _mean(editor: GraphEditor, tensor: str) -> str:
+    """Return the mean of each channel over images and positions."""
+    axes = tuple(range(len(editor.tensors[tensor].shape) - 1))
+    return _put(editor, Mean(axes=axes), (tensor,), (f"{tensor}/mean",))[0]
+
+
+def _needed(graph: Graph) -> Graph:
+    """Return the Graph without what no correction needs: the networks' own ends."""
+    editor = GraphEditor(graph)
+    for node in reversed(graph.nodes):
+        editor.prune(node)
+    return editor.finish()
+
+
+def _fitting(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return as many images, spread evenly, as the largest activation leaves room for."""
+    single = with_batch(graph, 1)
+    largest = max(4 * prod(int(size or 1) for size in single.tensors[node.output].shape) for node in single.nodes)
+    count = len(next(iter(inputs.values())))
+    kept = min(count, max(1, LARGEST_ACTIVATION_BYTES // largest))
+    places = np.linspace(0, count - 1, kept).round().astype(int)
+    return {name: values if kept == count else values[places] for name, values in inputs.items()}
+
+
+def _run(graph: Graph, inputs: Mapping[str, Array], threads: int) -> Mapping[str, Array]:
+    """Run the Graph in ONNX Runtime, or in NumPy where it is not installed."""
+    if registry.load("targets", "onnxruntime_cpu").status().state != "available":
+        return execute(graph, inputs)
+    ports = {
+        "inputs": tuple(replace(port, layout="NHWC") for port in graph.inputs),
+        "outputs": tuple(replace(port, layout="NHWC") for port in graph.outputs),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "side_by_side.onnx"
+        registry.load("converters", "onnx").write(replace(graph, contract=None, **ports), path)
+        session = registry.load("targets", "onnxruntime_cpu").open(path, SessionOptions(threads=threads))
+        found: Mapping[str, Array] = session.run(inputs)
+        session.close()
+    return found
