@@ -7,6 +7,7 @@ from edgecnn.errors import CheckFailedError
 from edgecnn.interfaces import Artifact
 from edgecnn.passes.deploy import Deployment
 from edgecnn.proof import SourceProof
+from edgecnn.quantization.quantize import Quantized
 from edgecnn.verify import MINIMUM_SNR_DB, Parity
 
 
@@ -16,6 +17,7 @@ class Conversion:
 
     Attributes:
         deployment: Which passes were applied and refused.
+        quantized: What every format was written from, and how the recipe made it.
         artifacts: One for each format, in the order asked for.
         parity: One for each artifact, or empty where nothing was verified.
         source_proof: Whether the source file was read as its own runtime reads it; None where there is no such file.
@@ -24,6 +26,7 @@ class Conversion:
     """
 
     deployment: Deployment
+    quantized: Quantized
     artifacts: tuple[Artifact, ...]
     parity: tuple[Parity, ...]
     source_proof: SourceProof | None = None

@@ -12,7 +12,7 @@ from edgecnn import registry
 from edgecnn.assume import first_guess
 from edgecnn.bisect import Suspect, bisect
 from edgecnn.console import show_bytes
-from edgecnn.contract import Recipe
+from edgecnn.contract import Contract
 from edgecnn.conversion import Conversion, ParityError
 from edgecnn.count import count
 from edgecnn.errors import CheckFailedError, EdgeCNNError, InputFileError, ShapeError, UnsupportedError, UsageError
@@ -21,8 +21,9 @@ from edgecnn.interfaces import Writer
 from edgecnn.ops import Opaque, elements
 from edgecnn.outputs import safe_name, staged
 from edgecnn.passes.deploy import Deployment, deploy
-from edgecnn.passes.store_float16 import store_float16
-from edgecnn.proof import Load, References, check, check_source, feeding
+from edgecnn.proof import Load, References, SourceProof, check, check_source, feeding
+from edgecnn.quantization.quantize import Quantized, Samples, quantize
+from edgecnn.quantization.recipe import Recipe
 from edgecnn.shapes import show_shape
 from edgecnn.source import Source, target_for
 
@@ -32,8 +33,8 @@ LARGEST_TENSOR_BYTES = 4 << 30
 LISTED = 5
 """How many unknown operators an error names."""
 
-RECIPES: dict[str, Callable[[Graph], Graph]] = {"float32": lambda graph: graph, "float16": store_float16}
-"""Recipe -> what it does to the deployed Graph's constants."""
+FLOAT32 = Recipe(precision="float32")
+"""Nothing is rounded; integers of a quantized source are kept as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,26 +43,25 @@ class Plan:
 
     Attributes:
         formats: Names of formats.
-        recipe: How constants are stored.
+        recipe: What is quantized, and how.
         batch: A number, or None for a symbolic batch.
         force: Whether existing files may be replaced.
         threads: For the runtimes that verify.
     """
 
     formats: tuple[str, ...]
-    recipe: Recipe = "float32"
+    recipe: Recipe = FLOAT32
     batch: int | None = 1
     force: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise UsageError(f"recipe must be one of {', '.join(RECIPES)}; got {self.recipe!r}")
         if not self.formats or len(set(self.formats)) < len(self.formats):
             raise UsageError(f"--to: at least one format was wanted, each once; got {','.join(self.formats) or 'none'}")
-        if self.recipe == "float16" and "keras" in self.formats:
+        if self.recipe.precision != "float32" and "keras" in self.formats:
             raise UsageError(
-                "--recipe float16: Keras' layers keep float32 variables. Choose --to tflite, onnx or openvino."
+                f"--recipe {self.recipe.precision}: Keras' layers keep float32 variables. Choose --to tflite, onnx or "
+                "openvino."
             )
 
 
@@ -71,6 +71,7 @@ def convert(
     plan: Plan,
     *,
     load: Load | None = None,
+    samples: Samples | None = None,
     advance: Callable[[str], None] = lambda what: None,
 ) -> Conversion:
     """Write a Graph in several formats and verify each.
@@ -80,6 +81,7 @@ def convert(
         folder: Where the artifacts belong.
         plan: What to convert to.
         load: Gives at least 16 real images for each input; None writes without verifying.
+        samples: What a static recipe calibrates on.
         advance: Called with what was just finished.
 
     Raises:
@@ -90,30 +92,51 @@ def convert(
     source = Source(graph=source, read=source) if isinstance(source, Graph) else source
     graph = source.graph
     writers = [_writer(name) for name in plan.formats]
-    stem = safe_name(graph.name) + ("" if plan.recipe == "float32" else f"_{plan.recipe}")
+    stem = safe_name(graph.name) + ("" if plan.recipe.precision == "float32" else f"_{plan.recipe.precision}")
     paths = [folder / f"{stem}{writer.suffix}" for writer in writers]
     names = [file.name for writer, path in zip(writers, paths, strict=True) for file in writer.files(path)]
     if source.path is not None and source.path.resolve() in [path.resolve() for path in paths]:
         raise UsageError(f"{source.path}: this is the source itself, which is never replaced. Choose another -o.")
     refuse_unknown(graph)
     refuse_too_large(graph)
+    references = None if load is None else References(load)
     with staged(folder, names, force=plan.force) as scratch:
-        deployment, shipped = _shipped(graph, plan)
-        written = []
+        proof = None if references is None else _proved(source, references, plan)
+        deployment, quantized = _shipped(graph, plan, feeding(graph, proof), samples, advance)
+        shipped, written = quantized.graph, []
         for writer, path in zip(writers, paths, strict=True):
             written.append(writer.write(shipped, scratch / path.name))
             advance(f"wrote {path.name}")
-        conversion = Conversion(deployment=deployment, artifacts=tuple(written), parity=())
-        if load is not None:
-            conversion = _checked(conversion, source, shipped, References(load), plan, folder=folder, advance=advance)
+        conversion = Conversion(
+            deployment=deployment, quantized=quantized, artifacts=tuple(written), parity=(), source_proof=proof
+        )
+        if references is not None:
+            conversion = _checked(conversion, source, references, plan, folder=folder, advance=advance)
         conversion = _moved(conversion, paths)
         if not conversion.passed:
             raise ParityError(conversion)
     return conversion
 
 
-def _shipped(graph: Graph, plan: Plan) -> tuple[Deployment, Graph]:
-    """Return the deployment, and the Graph that every format is written from."""
+def _proved(source: Source, references: References, plan: Plan) -> SourceProof | None:
+    """Return what the source file's own runtime says to our reading of it."""
+    # Before all else: a picture that cannot be read is no fault of the artifacts.
+    references.inputs(source.graph, source.graph.contract or first_guess(source.graph))
+    return check_source(source, references, threads=plan.threads)
+
+
+def _shipped(
+    graph: Graph, plan: Plan, fed: Contract | None, samples: Samples | None, advance: Callable[[str], None]
+) -> tuple[Deployment, Quantized]:
+    """Return the deployment, and what every format is written from.
+
+    Args:
+        graph: The source.
+        plan: What to convert to.
+        fed: How pixels become the input, as the file says or as was assumed.
+        samples: What a static recipe calibrates on.
+        advance: Called with what was just finished.
+    """
     try:
         batched = with_batch(graph, plan.batch)
     except ShapeError as error:
@@ -122,18 +145,30 @@ def _shipped(graph: Graph, plan: Plan) -> tuple[Deployment, Graph]:
             f"{graph.name}: --batch {wanted}: the network is tied to the batch that it has: {error}. Leave it out."
         ) from None
     deployment = deploy(batched)
-    shipped = RECIPES[plan.recipe](deployment.graph)
-    if shipped.contract is not None:
-        cost = count(shipped)
-        macs = None if cost.unknown else cost.macs
-        shipped = replace(shipped, contract=replace(shipped.contract, recipe=plan.recipe, macs=macs))
-    return deployment, shipped
+    deployed = deployment.graph
+    if plan.recipe.is_static:  # ranges hold only for what pixels become: the artifact has to say it, guessed or not
+        deployed = replace(deployed, contract=deployed.contract or fed or first_guess(deployed))
+    quantized = quantize(deployed, plan.recipe, samples, threads=plan.threads, advance=lambda: advance("calibrated"))
+    return deployment, replace(quantized, graph=_stamped(quantized, plan))
+
+
+def _stamped(quantized: Quantized, plan: Plan) -> Graph:
+    """Return the Graph whose contract says how it was made."""
+    graph, calibration = quantized.graph, quantized.calibration
+    if graph.contract is None:
+        return graph
+    cost = count(graph)
+    stamp = "" if calibration is None else f"{calibration.images} images of {calibration.origin}"
+    if calibration is not None and calibration.is_random:
+        stamp = f"{calibration.images} random inputs: not fit for use"
+    recipe = graph.contract.recipe if plan.recipe == FLOAT32 and graph.is_quantized else plan.recipe.precision
+    contract = replace(graph.contract, recipe=recipe, macs=None if cost.unknown else cost.macs, calibration=stamp)
+    return replace(graph, contract=contract)
 
 
 def _checked(
     conversion: Conversion,
     source: Source,
-    shipped: Graph,
     references: References,
     plan: Plan,
     *,
@@ -141,9 +176,7 @@ def _checked(
     advance: Callable[[str], None],
 ) -> Conversion:
     """Return the conversion with everything that was measured, and with reasons where it failed."""
-    # Before all else: a picture that cannot be read is no fault of the artifacts.
-    references.inputs(source.graph, source.graph.contract or first_guess(source.graph))
-    proof = check_source(source, references, threads=plan.threads)
+    proof, shipped = conversion.source_proof, conversion.quantized.graph
     files = [artifact.path for artifact in conversion.artifacts]
     try:
         parity = check(source.graph, shipped, files, references, proof=proof, threads=plan.threads, advance=advance)
@@ -151,14 +184,14 @@ def _checked(
         raise CheckFailedError(
             f"{source.graph.name}: an artifact that its runtime loads was wanted. Nothing was written. {error}"
         ) from None
-    conversion = replace(conversion, parity=parity, source_proof=proof)
+    conversion = replace(conversion, parity=parity)
     failed = [each for each, result in zip(conversion.artifacts, parity, strict=True) if not result.passed]
     for artifact in failed:
         suspect = Suspect(
             graph=shipped,
             writer=_writer(artifact.format),
             target=target_for(artifact.path, None),
-            inputs=references.inputs(source.graph, feeding(source.graph, proof)),
+            inputs=references.inputs(shipped, feeding(shipped, proof)),
             threads=plan.threads,
         )
         conversion = _bisected(conversion, suspect, folder, artifact.path.stem)
@@ -209,11 +242,6 @@ def refuse_too_large(graph: Graph) -> None:
                 f"{tensor.name}: a tensor of at most {show_bytes(LARGEST_TENSOR_BYTES)} was wanted; "
                 f"{show_shape(tensor.shape)} takes {show_bytes(size)}"
             )
-
-
-def shipped_graph(source: Graph, recipe: Recipe) -> Graph:
-    """Return what a recipe makes of a source: the reference that its artifacts are held against."""
-    return RECIPES[recipe](deploy(source).graph)
 
 
 def _writer(name: str) -> Writer:

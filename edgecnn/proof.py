@@ -13,10 +13,20 @@ from edgecnn.contract import Contract
 from edgecnn.errors import CheckFailedError, InputFileError, MissingError, UsageError
 from edgecnn.feeding import Feeds
 from edgecnn.graph import Array, Graph
+from edgecnn.passes.dequantize import dequantize
 from edgecnn.ports import exterior
 from edgecnn.probe import IN_PYTHON, probe
 from edgecnn.source import Source, format_of, target_for
-from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, Parity, allowed_error, reference_outputs, verify
+from edgecnn.tolerance import Tolerance, computes_in_integers, judged, tolerance
+from edgecnn.verify import (
+    MAXIMUM_RELATIVE_ERROR,
+    MINIMUM_SNR_DB,
+    Parity,
+    allowed_error,
+    reference_outputs,
+    snr_db,
+    verify,
+)
 
 MINIMUM_SNR_FLOAT16_DB = 40.0
 """Of our reading of a file with float16 constants against its runtime, which may compute in float16 (11 bits)."""
@@ -43,6 +53,7 @@ class References:
         self._load = load
         self._feeds: dict[Any, dict[str, Array]] = {}
         self._outputs: dict[Any, tuple[Graph, dict[str, Array]]] = {}
+        self._floats: dict[int, tuple[Graph, Graph]] = {}
 
     def inputs(self, graph: Graph, contract: Contract | None) -> dict[str, Array]:
         """Return input name -> (N, ...) values."""
@@ -51,6 +62,12 @@ class References:
         if key not in self._feeds:
             self._feeds[key] = self._load(graph, contract).values
         return self._feeds[key]
+
+    def float_outputs(self, graph: Graph, contract: Contract | None) -> dict[str, Array]:
+        """Return the outputs of the float network that a Graph stands for."""
+        if graph.is_quantized and id(graph) not in self._floats:
+            self._floats[id(graph)] = graph, dequantize(graph)
+        return self.outputs(self._floats[id(graph)][1] if graph.is_quantized else graph, contract)
 
     def outputs(self, graph: Graph, contract: Contract | None) -> dict[str, Array]:
         """Return output name -> (N, ...) values."""
@@ -78,7 +95,16 @@ def _feeding(contract: Contract | None) -> Contract | None:
     """Return what of a contract decides how pixels become the input."""
     if contract is None:
         return None
-    return replace(contract, layout="NHWC", output="logits", labels=(), recipe="float32", macs=None, is_assumed=False)
+    return replace(
+        contract,
+        layout="NHWC",
+        output="logits",
+        labels=(),
+        recipe="float32",
+        calibration="",
+        macs=None,
+        is_assumed=False,
+    )
 
 
 def check(
@@ -110,21 +136,34 @@ def check(
         form = format_of(path)
         stored = form.read_contract(path)
         contract = stored or feeding(source, proof)
-        exact = references.outputs(source, contract)
-        rounded = references.outputs(shipped, contract) if has_float16(shipped) else None
+        exact = _float_outputs(source, references, contract, proof)
+        rounded = references.outputs(shipped, contract) if shipped.is_quantized or has_float16(shipped) else None
+        noise = min(snr_db(exact[name], rounded[name]) for name in exact) if rounded else None
+        wanted = tolerance(shipped, noise, maximum_error(proof))
         parity = verify(
             rounded or exact,
             path,
             _prover(path, target),
-            references.inputs(source, contract),
+            references.inputs(shipped, contract),
             rounding=exact if rounded else None,
             threads=threads,
             exterior=exterior(shipped, form.default_layout, stored),
-            maximum_error=maximum_error(proof),
+            minimum_snr_db=wanted.minimum_snr_db,
+            maximum_error=wanted.maximum_error,
         )
-        checked.append(parity)
+        checked.append(judged(parity, wanted))
         advance(f"verified {path.name}")
     return tuple(checked)
+
+
+def _float_outputs(
+    source: Graph, references: References, contract: Contract | None, proof: "SourceProof | None"
+) -> dict[str, Array]:
+    """Return what the float network of a source computes; an artifact that takes bytes is fed by another contract."""
+    own = feeding(source, proof)
+    if own is not None and contract is not None and own.input_range != contract.input_range:
+        contract = own
+    return references.float_outputs(source, contract)
 
 
 def feeding(graph: Graph, proof: "SourceProof | None") -> Contract | None:
@@ -179,23 +218,29 @@ def check_source(source: Source, references: References, *, threads: int = 1) ->
         return None
     contract, assumed = graph.contract or source.graph.contract, None
     minimum = MINIMUM_SNR_FLOAT16_DB if has_float16(graph) else MINIMUM_SNR_DB
+    limit = allowed_error(min(minimum, ROUNDING_SNR_DB))
     try:
         probe([path])
         if contract is None:
             contract = assumed = assume_contract(source, lambda each: references.inputs(graph, each), threads=threads)
+        golden = references.outputs(graph, contract)
+        wanted = Tolerance(minimum_snr_db=minimum, maximum_error=limit)
+        if computes_in_integers(graph):
+            exact = references.float_outputs(graph, contract)
+            wanted = tolerance(graph, min(snr_db(exact[name], golden[name]) for name in exact), limit)
         parity = verify(
-            references.outputs(graph, contract),
+            golden,
             path,
             target,
             references.inputs(graph, contract),
             exterior=exterior(graph, source.default_layout),
             threads=threads,
-            minimum_snr_db=minimum,
-            maximum_error=allowed_error(min(minimum, ROUNDING_SNR_DB)),
+            minimum_snr_db=wanted.minimum_snr_db,
+            maximum_error=wanted.maximum_error,
         )
     except (MissingError, InputFileError, UsageError) as error:
         return SourceProof(parity=None, note=f"{path}: our reading of it could not be proved in {target.name}: {error}")
-    return SourceProof(parity=parity, assumed=assumed)
+    return SourceProof(parity=judged(parity, wanted), assumed=assumed)
 
 
 def has_float16(graph: Graph) -> bool:

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from edgecnn.commands.choices import source_options
 from edgecnn.commands.model_options import data_option, force_option, json_option, threads_option
+from edgecnn.commands.recipe_options import Quantizing, recipe_options
 from edgecnn.commands.verify import assumption, limit_option, loader, show_parity
 from edgecnn.console import emit, message, progress, show_bytes, table
 from edgecnn.conversion import Conversion, ParityError, describe
-from edgecnn.convert import RECIPES, Plan
+from edgecnn.convert import Plan
 from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
 from edgecnn.graph import Graph, Node
@@ -33,9 +34,7 @@ FORMATS = ("tflite", "onnx", "openvino")
 @click.argument("model")
 @click.option("--to", "formats", default=",".join(FORMATS), show_default=True, help="Formats, separated by commas.")
 @click.option("-o", "--output", "folder", default=".", show_default=True, help="Folder for the artifacts.")
-@click.option(
-    "--recipe", type=click.Choice(list(RECIPES)), default="float32", show_default=True, help="How constants are stored."
-)
+@recipe_options("float32")
 @click.option("--batch", help="Batch size, or 'dynamic' for a symbolic one; 1 unless --input-shape says otherwise.")
 @click.option("--no-verify", is_flag=True, help="Hand the artifacts over without holding them against the source.")
 @data_option
@@ -49,7 +48,7 @@ def convert(
     model: str,
     formats: str,
     folder: str,
-    recipe: Any,
+    quantizing: Quantizing,
     batch: str | None,
     no_verify: bool,
     data: str | None,
@@ -65,6 +64,7 @@ def convert(
     nothing is handed over but the smallest model that shows where, and the exit code is 1.
     """
     names = tuple(name.strip() for name in formats.split(",") if name.strip())
+    recipe, samples = quantizing.recipe, quantizing.samples(data)
     plan = Plan(formats=names, recipe=recipe, batch=_batch(batch, choices), force=force, threads=threads)
     source = load_source(model, choices, report=message)
     graph = source.graph
@@ -72,10 +72,13 @@ def convert(
     if graph.contract is not None and graph.contract.is_assumed:
         message(assumption(graph.contract))
     failure = None
-    with progress(f"converting {graph.name}", len(names) * (1 if no_verify else 2)) as advance:
+    steps = len(names) * (1 if no_verify else 2) + (quantizing.images if samples else 0)
+    with progress(f"converting {graph.name}", steps) as advance:
         load = None if no_verify else loader(data, limit, origin)
         try:
-            conversion = convert_graph(source, Path(folder), plan, load=load, advance=lambda what: advance())
+            conversion = convert_graph(
+                source, Path(folder), plan, load=load, samples=samples, advance=lambda what: advance()
+            )
         except ParityError as error:
             failure, conversion = error, error.conversion
     if conversion.source_proof is not None and conversion.source_proof.assumed is not None:

@@ -13,13 +13,16 @@ from rich.console import Console
 from edgecnn.commands.choices import source_options
 from edgecnn.commands.model_options import data_option, json_option, target_option, threads_option
 from edgecnn.console import emit, message, progress, table
-from edgecnn.contract import Contract, Recipe
-from edgecnn.convert import shipped_graph
+from edgecnn.contract import Contract
+from edgecnn.convert import FLOAT32
 from edgecnn.errors import InputFileError, UsageError
 from edgecnn.feeding import Feeds, load_feeds
 from edgecnn.graph import Graph
+from edgecnn.passes.deploy import deploy
 from edgecnn.probe import probe
 from edgecnn.proof import Load, References, check, check_source, has_float16
+from edgecnn.quantization.quantize import quantize
+from edgecnn.quantization.recipe import Recipe
 from edgecnn.source import Choices, existing, format_of, load_model, load_source
 from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
 from edgecnn.vision.photographs import MINIMUM
@@ -59,17 +62,20 @@ def verify(
     references = References(loader(data, limit, origin))
     probe(paths, target)
     with progress(f"verifying {len(paths)} artifacts", len(paths)) as advance:
-        shipped = shipped_graph(source.graph, _recipe(source.graph, paths))
         proof = check_source(source, references, threads=threads)
-        parity = check(
-            source.graph,
-            shipped,
-            paths,
-            references,
-            proof=proof,
-            threads=threads,
-            advance=lambda what: advance(),
-            target=target,
+        parity = tuple(
+            parity
+            for path in paths
+            for parity in check(
+                source.graph,
+                _written_from(source.graph, path),
+                [path],
+                references,
+                proof=proof,
+                threads=threads,
+                advance=lambda what: advance(),
+                target=target,
+            )
         )
     passed = all(each.passed for each in parity)
     if proof is not None and proof.assumed is not None:
@@ -83,15 +89,29 @@ def verify(
         sys.exit(1)
 
 
-def _recipe(source: Graph, artifacts: Sequence[Path]) -> Recipe:
-    """Return how the artifacts store constants: as a contract says, or else as the first that we can read does."""
-    for path in artifacts:
-        contract = format_of(path).read_contract(path)
-        if contract is not None:
-            return contract.recipe
-        with suppress(InputFileError, UsageError):
-            return "float16" if has_float16(load_model(str(path))) and not has_float16(source) else "float32"
-    return "float32"
+def _written_from(source: Graph, artifact: Path) -> Graph:
+    """Return the Graph that an artifact stands for: the source, with rounded constants, or the integers that it holds.
+
+    Integers come from a calibration that cannot be repeated: those in the artifact are the reference, executed in
+    NumPy, and what they lose against the source is reported beside it.
+    """
+    deployed, name = deploy(source).graph, _precision(source, artifact)
+    if name in (FLOAT32.precision, "float16"):
+        return quantize(deployed, Recipe(precision=name)).graph
+    return load_model(str(artifact))
+
+
+def _precision(source: Graph, artifact: Path) -> str:
+    """Return how an artifact stores numbers: as its contract says, or else as it is read."""
+    contract = format_of(artifact).read_contract(artifact)
+    if contract is not None:
+        return contract.recipe
+    with suppress(InputFileError, UsageError):
+        found = load_model(str(artifact))
+        if found.is_quantized:
+            return "static_w8_a8"
+        return "float16" if has_float16(found) and not has_float16(source) else FLOAT32.precision
+    return FLOAT32.precision
 
 
 def assumption(contract: Contract, purpose: str = "for verifying here and for edgecnn run") -> str:

@@ -90,7 +90,7 @@ class _Assigner:
     def _weights(self, node: Node, precision: Precision) -> str:
         """Return a kernel as integers, or the node that turns them into float32."""
         kernel = self.graph.tensors[node.inputs[1]]
-        key = (kernel.name, (precision.name, self.recipe.weights))
+        key = (kernel.name, (precision.name, self.recipe.scales))
         if key not in self._forms:
             values = kernel.value()
             found = kernel_quantization(values, precision.weight_limit, is_per_channel=self._is_per_channel(node))
@@ -101,7 +101,7 @@ class _Assigner:
 
     def _is_per_channel(self, node: Node) -> bool:
         """Dense layers get one scale: TFLite's specification, and runtimes before LiteRT, know no other."""
-        return self.recipe.weights == "channel" and len(self.graph.tensors[node.inputs[1]].shape) > 2
+        return self.recipe.scales == "channel" and len(self.graph.tensors[node.inputs[1]].shape) > 2
 
     def _integer_inputs(self, node: Node, dtype: str) -> tuple[str, ...]:
         if isinstance(node.op, WEIGHTED):

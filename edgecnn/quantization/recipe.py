@@ -27,7 +27,7 @@ class Recipe:
             a shell's: "head/*".
         io: Type of inputs and outputs. uint8 takes the bytes of a picture: the contract's normalisation is folded in.
         observer: How the range of an activation is chosen from what was seen.
-        weights: One scale for each output channel of a convolution, or one for the whole kernel.
+        scales: One for each output channel of a convolution, or one for the whole kernel.
         bias_correction: Shifts biases by the mean error that rounded weights make: computed from mean inputs, or
             measured layer by layer behind layers that are quantized already.
         equalize: Whether weights are scaled between neighbouring layers first, so that channels have like ranges.
@@ -39,7 +39,7 @@ class Recipe:
     overrides: tuple[tuple[str, str], ...] = ()
     io: PortType = "float32"
     observer: Observer = "min_max"
-    weights: Spread = "channel"
+    scales: Spread = "channel"
     bias_correction: Correction = "empirical"
     equalize: bool = False
     absorb_bias: bool = False
@@ -77,7 +77,7 @@ class Recipe:
 CHOICES: dict[str, tuple[str, ...]] = {
     "io": get_args(PortType),
     "observer": get_args(Observer),
-    "weights": get_args(Spread),
+    "scales": get_args(Spread),
     "bias_correction": get_args(Correction),
 }
 

@@ -1,0 +1,70 @@
+"""What an artifact must reach to pass: as near to its source as float32 rounds, or nearer than its integers are.
+
+A float artifact is held to SNR >= 80 dB and a maximum error of 1e-4 of the range. Runtimes round integers each in its
+own way, and an artifact of integers computes the same thing where it is nearer to the golden integers of `execute` than
+those are to the float network, with the same class for 98 % of the images; layer by layer the project's tests hold each
+runtime to the rounding that it documents.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil, inf
+
+from edgecnn.graph import Graph, Node
+from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.verify import MINIMUM_SNR_DB, Parity
+
+AGREEMENT = 0.98
+"""Of the images; one may always differ, since two classes can be as good as equal."""
+
+DYNAMIC_MARGIN_DB = 10.0
+"""Where the runtime quantizes activations as they come, `execute` does not, and the difference adds to the noise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tolerance:
+    """What passes.
+
+    Attributes:
+        minimum_snr_db: Against the reference.
+        maximum_error: As a share of the output's range.
+        is_integer: Whether the same classes are wanted, too.
+    """
+
+    minimum_snr_db: float
+    maximum_error: float
+    is_integer: bool = False
+
+
+def tolerance(shipped: Graph, noise_db: float | None, maximum_error: float) -> Tolerance:
+    """Return what an artifact must reach.
+
+    Args:
+        shipped: What it was written from.
+        noise_db: SNR of that Graph in `execute` against the float network; None where nothing was rounded.
+        maximum_error: Of float artifacts.
+    """
+    if noise_db is not None and computes_in_integers(shipped):
+        margin = DYNAMIC_MARGIN_DB if any(is_dynamic(shipped, node) for node in shipped.nodes) else 0.0
+        return Tolerance(minimum_snr_db=noise_db - margin, maximum_error=inf, is_integer=True)
+    return Tolerance(minimum_snr_db=MINIMUM_SNR_DB, maximum_error=maximum_error)
+
+
+def computes_in_integers(graph: Graph) -> bool:
+    """Tell whether any value that is computed is quantized, or a layer's kernel is without a Dequantize between."""
+    is_rounded = any(t.quantization is not None and not t.is_constant for t in graph.tensors.values())
+    return is_rounded or any(is_dynamic(graph, node) for node in graph.nodes)
+
+
+def is_dynamic(graph: Graph, node: Node) -> bool:
+    """Tell whether a layer takes float activations and integer weights, so that the runtime quantizes the former."""
+    kernel = graph.constant(node, "kernel") if isinstance(node.op, WEIGHTED) else None
+    return kernel is not None and kernel.quantization is not None and graph.tensors[node.inputs[0]].quantization is None
+
+
+def judged(parity: Parity, wanted: Tolerance) -> Parity:
+    """Return a parity that also fails where an artifact of integers gives other classes."""
+    if not wanted.is_integer or parity.top1_agreement is None:
+        return parity
+    others = round((1 - parity.top1_agreement) * parity.images)
+    allowed = max(1, ceil((1 - AGREEMENT) * parity.images))
+    return replace(parity, passed=parity.passed and others <= allowed)
