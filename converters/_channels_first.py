@@ -1,7 +1,8 @@
 """What ONNX and OpenVINO share: a Graph held channels first, handed to the format's rows node by node.
 
 `hold_for_format` has decided how each tensor is held, Transposes included; a row finds shapes, axes and constants as
-the format stores them, and an operator over channels and positions with the Graph's own attributes.
+the format stores them, and an operator over channels and positions with the Graph's own attributes. A quantized Graph
+comes in its explicit form; constants of integers are spelled where they are added.
 """
 
 from abc import ABC, abstractmethod
@@ -11,11 +12,20 @@ from typing import Any, Generic, TypeVar
 
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
-from edgecnn.graph import Array, Graph, Node, Port
+from edgecnn.graph import Array, Graph, Node, Port, Tensor
 from edgecnn.passes import dense_to_convolution, fold_reshape_into_slice
+from edgecnn.passes.explicit_quantization import (
+    bare_constants,
+    drop_implied_clamps,
+    dynamic_nodes,
+    explicit_activations,
+)
 from edgecnn.passes.hold_for_format import ChannelsFirst, hold_for_format
+from edgecnn.passes.unsigned_activations import signed_kernels
 from edgecnn.ports import IMAGE_RANK
 from edgecnn.shapes import Padding
+
+from ._stored_integers import Meaning, meaning, of_whole
 
 REFUSED: Mapping[type[ops.Op], str] = {ops.DetectionPostProcess: "Cut the network before it with --outputs."}
 """Operator that neither ONNX nor OpenVINO can carry -> what to do instead."""
@@ -27,19 +37,42 @@ Handle = TypeVar("Handle")
 
 
 class ChannelsFirstEmitter(ABC, Generic[Handle]):
-    """Walks a Graph and keeps the format's value of each held tensor."""
+    """Walks a Graph and keeps the format's value of each held tensor.
+
+    Attributes:
+        graph: As it is held, explicit.
+        is_quantized: Whether any of its tensors are integers.
+        dynamic: Nodes with a kernel of integers right under float activations.
+        in_integers: Constants of nodes that compute in integers.
+    """
 
     def __init__(self, graph: Graph) -> None:
+        self.is_quantized, self.dynamic = graph.is_quantized, dynamic_nodes(graph)
+        if self.is_quantized:
+            for tensor in graph.tensors.values():
+                if tensor.quantization is not None and not tensor.is_constant:
+                    of_whole(tensor)
+            graph = drop_implied_clamps(self.suited(bare_constants(graph)))
         for each in (fold_reshape_into_slice, dense_to_convolution):
             graph = each.PASS(graph).graph
         self._ranks = {port.name: len(graph.tensors[port.tensor].shape) for port in (*graph.inputs, *graph.outputs)}
-        self.graph = hold_for_format(graph, self.port_is_first, windows_first=True)
+        held = hold_for_format(graph, self.port_is_first, windows_first=True)
+        self.in_integers = _in_integers(held)
+        self.graph = explicit_activations(held) if self.is_quantized else held
         self._first = {node.name for node in self.graph.nodes if isinstance(node.op, ChannelsFirst)}
         self._handles: dict[str, Handle] = {}
+
+    def suited(self, graph: Graph) -> Graph:
+        """Return a quantized Graph in the types and operators that the format's runtime computes in integers."""
+        return signed_kernels(graph)
 
     @abstractmethod
     def emit_constant(self, name: str, data: Array, dtype: str) -> Handle:
         """Add a constant, stored as `data` is (in C order, whatever the order in memory), that computes as `dtype`."""
+
+    @abstractmethod
+    def emit_integers(self, name: str, data: Array, means: Meaning) -> Handle:
+        """Add a constant of integers, and what turns it into the numbers that they stand for."""
 
     def port_is_first(self, port: Port) -> bool:
         """Tell whether callers see this port channels first: every picture where nobody chose otherwise."""
@@ -64,7 +97,7 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         """Return the value of a held tensor; a constant is added when it is first asked for."""
         known = self.graph.tensors[tensor]
         if tensor not in self._handles and known.data is not None:
-            self._handles[tensor] = self.emit_constant(tensor, known.data, known.dtype)
+            self._handles[tensor] = self._emit(known, known.data, None)
         return self._handles[tensor]
 
     def operand(self, node: Node, position: int = 0) -> Handle:
@@ -84,14 +117,19 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         name = node.operand(operand)
         if name is None:
             return None
-        data, dtype = self.graph.tensors[name].data, self.graph.tensors[name].dtype
         if arrange is None:
             return self.value(name)
-        if data is None:
+        tensor = self.graph.tensors[name]
+        if tensor.data is None:
             raise UnsupportedError(
                 f"{node.name}: a constant {operand} was wanted; got a computed one. Make it constant."
             )
-        return self.emit_constant(name, arrange(data), dtype)
+        return self._emit(tensor, arrange(tensor.data), arrange)
+
+    def _emit(self, tensor: Tensor, data: Array, arrange: Callable[[Array], Array] | None) -> Handle:
+        if tensor.quantization is None:
+            return self.emit_constant(tensor.name, data, tensor.dtype)
+        return self.emit_integers(tensor.name, data, meaning(tensor.quantization, tensor.shape, arrange))
 
     def channel_axis(self, node: Node) -> int:
         """Return where the channels (the Graph's last axis) of a node's output are held."""
@@ -107,6 +145,16 @@ class ChannelsFirstEmitter(ABC, Generic[Handle]):
         sizes = self.graph.tensors[node.inputs[0]].shape
         ends = [NO_END if end is n is None else int(end or n or 0) for end, n in zip(op.end, sizes, strict=True)]
         return list(zip(op.begin, ends, op.step, strict=True))
+
+
+def _in_integers(graph: Graph) -> frozenset[str]:
+    """Return the constants of the nodes that take or give computed integers."""
+
+    def is_integer(name: str) -> bool:
+        return graph.tensors[name].quantization is not None and not graph.tensors[name].is_constant
+
+    nodes = [node for node in graph.nodes if any(map(is_integer, (*node.inputs, *node.outputs)))]
+    return frozenset(name for node in nodes for name in node.inputs if graph.tensors[name].is_constant)
 
 
 def channels_first(rank: int) -> tuple[int, ...]:

@@ -134,7 +134,13 @@ class Weights:
             file.write(np.asarray(data, order="C").data)
 
 
-def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[Value, str], info: Mapping[str, str]) -> str:
+def document(
+    name: str,
+    layers: Sequence[Layer],
+    tensor_names: Mapping[Value, str],
+    info: Mapping[str, str],
+    options: Mapping[str, str],
+) -> str:
     """Return the XML of a model.
 
     Args:
@@ -142,6 +148,7 @@ def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[Value, st
         layers: In topological order.
         tensor_names: Output of a layer -> its name, by which callers and tools find it.
         info: Key (an XML name) -> text in the model's rt_info.
+        options: Property of the runtime -> its value, where nobody sets another when the model is compiled.
 
     Raises:
         UnsupportedError: When a name holds a character that XML does not know.
@@ -152,7 +159,8 @@ def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[Value, st
         ["</layers>", "<edges>"],
         (_edge(value, number, port) for number, layer in enumerate(layers) for port, value in enumerate(layer.inputs)),
         ["</edges>", "<rt_info>"],
-        (f"<{key} value={quoteattr(text)} />" for key, text in info.items()),
+        _entries(info),
+        ["<runtime_options>", *_entries(options), "</runtime_options>"] if options else [],
         ["</rt_info>", "</net>", ""],
     )
     text = "\n".join(lines)
@@ -161,6 +169,10 @@ def document(name: str, layers: Sequence[Layer], tensor_names: Mapping[Value, st
         around = text[max(0, wrong.start() - 40) : wrong.end()]
         raise UnsupportedError(f"{name}: names of characters that XML holds were wanted; got {around!r}. Rename it.")
     return text
+
+
+def _entries(info: Mapping[str, str]) -> Iterable[str]:
+    return (f"<{key} value={quoteattr(text)} />" for key, text in info.items())
 
 
 def _layer(number: int, layer: Layer, tensor_names: Mapping[Value, str]) -> Iterable[str]:

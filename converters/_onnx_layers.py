@@ -42,6 +42,12 @@ def _convolution(
 ) -> str:
     """Add a convolution of either direction; `own` are the attributes that differ."""
     op: Any = node.op
+    if node.name in e.dynamic:
+        raise UnsupportedError(
+            f"{node.name}: onnx: a convolution in float or of calibrated ranges was wanted; got one whose ranges are "
+            "found while it runs, in which ONNX Runtime is half as fast as in float. Choose --recipe weight_only_w8 "
+            "or static_w8_a8, or --to tflite."
+        )
     return e.layer(
         node,
         kind,
@@ -55,12 +61,29 @@ def _convolution(
 
 
 def _dense(e: OnnxEmitter, node: Node) -> str:
+    if node.name in e.dynamic:
+        return _dynamic_dense(e, node)
     x, kernel, bias = e.operand(node), e.constant(node, "kernel"), e.constant(node, "bias")
     if len(e.graph.tensors[node.inputs[0]].shape) == 2:
         return e.layer(node, "Gemm", [x, kernel, bias])
     if bias is None:
         return e.layer(node, "MatMul", [x, kernel])
     return e.layer(node, "Add", [e.step(node, "MatMul", [x, kernel], "product"), bias])
+
+
+def _dynamic_dense(e: OnnxEmitter, node: Node) -> str:
+    """MatMulInteger of what DynamicQuantizeLinear makes of the input, in the order that ONNX Runtime fuses."""
+    kernel, means = e.bare(node.inputs[1])
+    names = [e.free(f"{node.name}/{label}") for label in ("integers", "scale", "zero_point")]
+    e.add("DynamicQuantizeLinear", [e.operand(node)], f"{node.name}/quantize", names)
+    zero_point = e.parameters(node.inputs[1], means)[1]
+    product = e.step(node, "MatMulInteger", [names[0], kernel, names[2], zero_point], "product")
+    wide = e.step(node, "Cast", [product], "wide", to=e.tensor_type("float32"))
+    scale = e.step(node, "Mul", [names[1], e.parameters(node.inputs[1], means)[0]], "scales")
+    bias = e.constant(node, "bias")
+    if bias is None:
+        return e.layer(node, "Mul", [wide, scale])
+    return e.layer(node, "Add", [e.step(node, "Mul", [wide, scale], "numbers"), bias])
 
 
 def _mat_mul(e: OnnxEmitter, node: Node) -> str:
@@ -79,6 +102,15 @@ def _average_pool(e: OnnxEmitter, node: Node) -> str:
 
 def _window(op: Any) -> dict[str, Any]:
     return {"kernel_shape": op.kernel_size, "strides": op.stride, "pads": pads(op.padding)}
+
+
+def _mean(e: OnnxEmitter, node: Node) -> str:
+    """In a quantized network, a mean over all positions is the pool that ONNX Runtime has in integers."""
+    op: Any = node.op
+    rank = len(e.graph.tensors[node.inputs[0]].shape)
+    if e.is_quantized and rank > 2 and op.keep_dims and op.axes == tuple(range(2, rank)):
+        return e.layer(node, "GlobalAveragePool", [e.operand(node)])
+    return _reduction("ReduceMean")(e, node)
 
 
 def _reduction(kind: str) -> Row:
@@ -175,7 +207,7 @@ ROWS: dict[type[ops.Op], Row] = {
     ops.LRN: _lrn,
     ops.MaxPool: _max_pool,
     ops.AveragePool: _average_pool,
-    ops.Mean: _reduction("ReduceMean"),
+    ops.Mean: _mean,
     ops.Sum: _reduction("ReduceSum"),
     ops.Max: _reduction("ReduceMax"),
     ops.Min: _reduction("ReduceMin"),

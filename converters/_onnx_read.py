@@ -8,6 +8,7 @@ from edgecnn.contract import CONTRACT_KEY, Layout, parse_contract
 from edgecnn.errors import InputFileError
 from edgecnn.graph import Graph
 from edgecnn.passes import broadcast_instead_of_tile
+from edgecnn.passes.implicit_quantization import implicit_quantization
 from edgecnn.passes.settle_layout import settle_layout
 from edgecnn.shapes import Shape
 
@@ -26,6 +27,8 @@ def read_graph(path: Path, input_shapes: Mapping[str, Shape], layout: Layout) ->
     contract = None if text is None else parse_contract(text, str(path))
     # A Tile that broadcasting makes unnecessary would decide how what it repeats is held.
     graph = broadcast_instead_of_tile.PASS(graph).graph
+    # Before the layout is settled: a kernel of integers right under its layer is a constant like any other.
+    graph = implicit_quantization(graph).graph
     return replace(settle_layout(graph, layout), contract=contract)
 
 

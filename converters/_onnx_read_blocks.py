@@ -12,9 +12,10 @@ from edgecnn.errors import InputFileError
 from edgecnn.ops import known
 from edgecnn.shapes import Shape
 
-from ._onnx_read_call import Call, Row, Value, require
+from ._onnx_read_call import Call, Row, require
 from ._onnx_read_layers import channels_of
 from ._onnx_read_sizes import check_size
+from ._onnx_read_state import Value
 
 MODES = ("DCR", "CRD")
 """Orders of channels: depth, column, row as TFLite has them, or PyTorch's."""

@@ -7,92 +7,21 @@ meets no Transpose at all.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgecnn import ops
-from edgecnn.builder import GraphBuilder, no_values
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
 from edgecnn.passes.axis_order import channels_first, inverse
 from edgecnn.shapes import Shape
 
 from ._onnx_read_model import OnnxNode
-from ._onnx_read_sizes import LARGEST, Batch, as_sizes
-from ._unique_names import unique
-
-Value = Array | str
-"""Known, or the name of a tensor of the Graph."""
-
-MOST_MADE, MOST_TIMES = 4 * LARGEST, 16
-"""Elements that may be made of known values in one file: so many, and so many times those that the file holds."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Reading:
-    """What is known so far of the Graph under construction.
-
-    Attributes:
-        opset: Version of the default domain.
-        used: Values that something takes.
-        builder: Collects the nodes.
-        values: Value of the file -> what it is.
-        names: Of the file's values and nodes, and all that were made; none is given twice. See unique.
-        twins: Tensor in the file's order -> the same channels-last.
-        arranged: (value, arrangement) -> the constant that holds it.
-        dtypes: Tensor -> the type that it computes in.
-        unknown: Tensors whose shape nothing states.
-        narrow: Constant -> its data, stored narrower than it computes.
-        left: Elements that may still be computed or made, beside those that the file holds.
-        origins: Tensor -> (operator, its input tensors, more) for idioms that span several operators.
-    """
-
-    opset: int
-    used: frozenset[str] = frozenset()
-    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder("onnx", initialise=no_values))
-    values: dict[str, Value] = field(default_factory=dict)
-    names: dict[str, int] = field(default_factory=dict)
-    twins: dict[str, str] = field(default_factory=dict)
-    arranged: dict[tuple[str, str], str] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)
-    narrow: dict[str, Array] = field(default_factory=dict)
-    origins: dict[str, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
-    left: int = MOST_MADE
-
-    def spend(self, elements: int) -> None:
-        """Note that a value of so many elements is made.
-
-        Raises:
-            UnsupportedError: When that is more than any network needs.
-        """
-        self.left -= elements
-        if self.left < 0:
-            raise UnsupportedError(
-                "known values in proportion to the file were wanted; computing them all takes more. Fold them: onnxsim"
-            )
-
-    def free_name(self, name: str) -> str:
-        """Return a name that starts with `name` and that nothing has, and take it."""
-        return unique(name, self.names)
-
-    def constant(self, name: str, data: Array) -> str:
-        """Add a constant under exactly this name; float16 is stored as it is and computes in float32."""
-        if data.dtype == np.float64:
-            data = data.astype(np.float32)
-        if data.dtype == np.float16:
-            self.narrow[name] = data
-            data = np.broadcast_to(np.float32(0), data.shape)
-        self.dtypes[name] = str(data.dtype)
-        return self.builder.constant(name, data)
-
-    def add(self, name: str, op: ops.Op, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
-        """Add a node and return its outputs."""
-        dtype = op.output_dtype([self.dtypes[each] for each in inputs])
-        self.dtypes.update(dict.fromkeys(outputs, dtype))
-        return self.builder.nodes(name, op, inputs, outputs)
+from ._onnx_read_sizes import Batch, as_sizes
+from ._onnx_read_state import Reading, Value
+from ._onnx_read_stored import rearranged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +31,12 @@ class Call:
     reading: Reading
     node: OnnxNode
     title: str
+    version: int | None = None
 
     @property
     def opset(self) -> int:
-        """Version of the default domain."""
-        return self.reading.opset
+        """Version of the default domain, or of what the operator holds."""
+        return self.version or self.reading.opset
 
     @property
     def output(self) -> str:
@@ -130,7 +60,8 @@ class Call:
     def known(self, position: int) -> Array | None:
         """Return an input's array, or None where it is left out or computed."""
         value = self.value(position) if self.has(position) else None
-        return None if value is None or isinstance(value, str) else self.constant(position, "numbers")
+        is_known = not isinstance(value, str) or value in self.reading.stored
+        return self.constant(position, "numbers") if value is not None and is_known else None
 
     def constant(self, position: int, what: str) -> Array:
         """Return an input that must be known.
@@ -139,6 +70,8 @@ class Call:
             UnsupportedError: When it is computed.
         """
         value = self.value(position)
+        if isinstance(value, str) and value in self.reading.stored:
+            return self.reading.number(value)
         if isinstance(value, str):
             raise UnsupportedError(f"constant {what} was wanted; '{self.node.inputs[position]}' is computed")
         if value.dtype == object:
@@ -165,11 +98,19 @@ class Call:
         return value if isinstance(value, str) else self.arranged(position, "", lambda data: data)
 
     def arranged(self, position: int, arrangement: str, arrange: Callable[[Array], Array]) -> str:
-        """Return a known input as a constant in another arrangement, made once however often it is used."""
-        constant = self.constant(position, "values")
+        """Return a known input as a constant in another arrangement, made once however often it is used.
+
+        Integers stay integers where the arrangement only orders them.
+        """
         name = self.node.inputs[position]
-        key = (name, arrangement)
+        key, value = (name, arrangement), self.value(position)
         if key not in self.reading.arranged:
+            stored = self.reading.stored.get(value) if isinstance(value, str) else None
+            moved = None if stored is None else rearranged(stored, arrange)
+            if moved is not None:
+                self.reading.spend(moved.data.size)
+                return self.reading.arranged.setdefault(key, self.reading.store(moved, is_arranged=True))
+            constant = self.constant(position, "values")
             data = arrange(constant)
             self.reading.spend(0 if data is constant else data.size)
             free = self.reading.free_name(name) if name in self.reading.dtypes else name

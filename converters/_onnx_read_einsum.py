@@ -12,7 +12,8 @@ from edgecnn import ops
 from edgecnn.errors import InputFileError
 from edgecnn.ops import known
 
-from ._onnx_read_call import Call, Row, Value, require
+from ._onnx_read_call import Call, Row, require
+from ._onnx_read_state import Value
 
 
 def _einsum(call: Call) -> Value:

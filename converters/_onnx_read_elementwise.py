@@ -11,8 +11,9 @@ from edgecnn.graph import Array
 
 from ._computed_dtype import computed_dtype
 from ._onnx_messages import DTYPES
-from ._onnx_read_call import Call, Row, Value, require
+from ._onnx_read_call import Call, Row, require
 from ._onnx_read_sizes import check_size
+from ._onnx_read_state import Value
 
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 
@@ -183,7 +184,8 @@ def _cast(call: Call) -> Value:
     number = call.integer("to", 0)
     require(number in DTYPES, "a type of numbers", f"to={number}")
     dtype = computed_dtype(DTYPES[number])
-    return call.value(0) if dtype == _dtype(call) else call.emit(ops.Cast(dtype=dtype), call.tensor(0))
+    is_same = dtype == _dtype(call) and call.tensor(0) not in call.reading.quantized
+    return call.value(0) if is_same else call.emit(ops.Cast(dtype=dtype), call.tensor(0))
 
 
 def _pass_on(call: Call) -> Value:

@@ -13,19 +13,24 @@ from edgecnn.shapes import Shape, show_shape
 
 from . import (
     _onnx_read_blocks,
+    _onnx_read_dynamic,
     _onnx_read_einsum,
     _onnx_read_elementwise,
     _onnx_read_layers,
     _onnx_read_moving,
+    _onnx_read_qlinear,
+    _onnx_read_quantized,
     _onnx_read_reductions,
     _onnx_read_resize,
     _onnx_read_windows,
 )
 from ._computed_dtype import computed_dtype
-from ._onnx_read_call import MOST_TIMES, Call, Reading, Row
-from ._onnx_read_call import Value as Read
+from ._onnx_read_call import Call, Row
 from ._onnx_read_known import fold
 from ._onnx_read_model import Branch, OnnxModel, OnnxNode, Value, flat
+from ._onnx_read_ports import port_quantizations
+from ._onnx_read_state import MOST_TIMES, Reading
+from ._onnx_read_state import Value as Read
 
 ROWS: dict[str, Row] = {
     **_onnx_read_windows.ROWS,
@@ -36,10 +41,11 @@ ROWS: dict[str, Row] = {
     **_onnx_read_blocks.ROWS,
     **_onnx_read_einsum.ROWS,
     **_onnx_read_reductions.ROWS,
+    **_onnx_read_quantized.ROWS,
+    **_onnx_read_qlinear.ROWS,
+    **_onnx_read_dynamic.ROWS,
 }
-"""Operator of the default domain -> its row."""
-
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+"""Operator, with its domain where that is not ONNX's own -> its row."""
 
 InputShapes = Mapping[str, Shape]
 
@@ -54,8 +60,9 @@ def build_graph(model: OnnxModel, input_shapes: InputShapes, *, batch: int | Non
 
     Raises:
         InputFileError: When operators form a cycle, or use and give values that contradict each other.
-        UnsupportedError: When an input's size is open, or the file is quantized.
+        UnsupportedError: When an input's size is open.
     """
+    model = _onnx_read_dynamic.with_dynamic_range(model)
     nodes = list(flat(model.nodes))
     used = {name for node in nodes for name in node.taken} | {value.name for value in model.outputs}
     reading = Reading(opset=model.opset, used=frozenset(used))
@@ -68,6 +75,7 @@ def build_graph(model: OnnxModel, input_shapes: InputShapes, *, batch: int | Non
         known = ", ".join(f"'{value.name}'" for value in model.inputs)
         raise UsageError(f"--input-shape: an input of the file was wanted ({known}); got '{unknown[0]}'")
     reading.values.update(model.initializers)
+    reading.quantized.update(port_quantizations(model))
     for value in model.inputs:
         _read_input(reading, value, input_shapes.get(value.name), batch)
     # A node without a name of its own takes its first output's, which no other node may have then.
@@ -116,7 +124,8 @@ def _read_input(reading: Reading, value: Value, fixed: Shape | None, batch: int 
     if value.name in reading.values:
         raise InputFileError(f"two inputs are named '{value.name}'")
     reading.names[value.name] = 1
-    dtype = computed_dtype(value.dtype)
+    # Integers that stand for numbers compute as these; the tensor's quantization says how they are stored.
+    dtype = "float32" if value.name in reading.quantized else computed_dtype(value.dtype)
     reading.values[value.name] = reading.builder.input(value.name, shape, dtype=dtype)
     reading.dtypes[value.name] = dtype
 
@@ -191,8 +200,6 @@ def _place(node: OnnxNode, ordered: list[OnnxNode], done: set[str], waiting: dic
 def _read_node(reading: Reading, model: OnnxModel, node: OnnxNode, *, is_titled: bool) -> None:
     if not node.outputs or not any(node.outputs):
         raise InputFileError(f"{node.label}: an operator with an output was wanted; found none")
-    if node.op_type in QUANTIZED or node.op_type.startswith("QLinear"):
-        raise UnsupportedError(f"{node.label}: quantized files are not read yet. Convert the float model.")
     first = node.outputs[0] or reading.free_name("unnamed")
     node = replace(node, outputs=(first, *node.outputs[1:]))
     call = Call(reading=reading, node=node, title=node.name if is_titled else first)
@@ -212,12 +219,13 @@ def _read_node(reading: Reading, model: OnnxModel, node: OnnxNode, *, is_titled:
 
 def _outputs(call: Call) -> tuple[Read, ...]:
     node = call.node
-    if node.domain or any(_is_unknown(call, name) for name in node.inputs if name):
+    row = ROWS.get(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
+    if (node.domain and row is None) or any(_is_unknown(call, name) for name in node.inputs if name):
         raise UnsupportedError("")
-    folded = fold(call)
-    if folded is not None:
-        return (folded,)
-    row = ROWS.get(node.op_type)
+    for folding in () if node.domain else (fold, _onnx_read_quantized.ordered):
+        folded = folding(call)
+        if folded is not None:
+            return (folded,)
     if row is None:
         raise UnsupportedError("")
     found = row(call)
@@ -263,7 +271,7 @@ def _finish(reading: Reading, model: OnnxModel) -> Graph:
         ports[value.name] = found
     graph = without_unused(reading.builder.finish(ports))
     tensors = {
-        name: replace(tensor, data=reading.narrow[name]) if name in reading.narrow else tensor
+        name: replace(tensor, data=reading.narrow.get(name, tensor.data), quantization=reading.quantized.get(name))
         for name, tensor in graph.tensors.items()
     }
     return replace(graph, name=model.name or "onnx", tensors=tensors)

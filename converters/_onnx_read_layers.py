@@ -8,8 +8,9 @@ from edgecnn.graph import Array
 from edgecnn.ops import known
 from edgecnn.shapes import Shape
 
-from ._onnx_read_call import Call, Row, Value, require
+from ._onnx_read_call import Call, Row, require
 from ._onnx_read_sizes import as_shape, as_sizes, check_size, product, sizes_of
+from ._onnx_read_state import Value
 
 SMALLEST_NORM = 1e-12
 """What LpNormalization divides by where a norm is 0: ONNX leaves it open, and the result is 0."""

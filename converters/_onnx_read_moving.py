@@ -16,9 +16,10 @@ from edgecnn.shapes import Shape, broadcast_shapes
 
 from ._onnx_read_axes import as_slice, slice_bounds, unsqueezed
 from ._onnx_read_blocks import moved_by_hand
-from ._onnx_read_call import Call, Row, Value, require
+from ._onnx_read_call import Call, Row, require
 from ._onnx_read_layers import flattened
 from ._onnx_read_sizes import as_shape, check_size, resolved
+from ._onnx_read_state import Value
 
 
 def _reshaped(call: Call, shape: Shape, tensor: str | None = None, suffix: str = "") -> str:

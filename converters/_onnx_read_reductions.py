@@ -6,8 +6,9 @@ from edgecnn import ops
 from edgecnn.ops import known
 
 from ._onnx_read_axes import reduced_axes
-from ._onnx_read_call import Call, Row, Value
+from ._onnx_read_call import Call, Row
 from ._onnx_read_sizes import check_size
+from ._onnx_read_state import Value
 
 Reduction = type[ops.Mean] | type[ops.Sum] | type[ops.Max] | type[ops.Min] | type[ops.Prod]
 

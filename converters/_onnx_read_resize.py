@@ -17,8 +17,9 @@ from edgecnn.graph import Array
 from edgecnn.ops import known
 from edgecnn.shapes import Shape
 
-from ._onnx_read_call import Call, Row, Value, require
+from ._onnx_read_call import Call, Row, require
 from ._onnx_read_sizes import as_shape, check_size
+from ._onnx_read_state import Value
 from ._resize_positions import OWN_LINEAR, OWN_NEAREST, ROUNDING, Coordinates
 
 CROP = "tf_crop_and_resize"

@@ -7,6 +7,7 @@ from edgecnn.graph import Graph, Node
 
 from . import _onnx_layers, _onnx_moving
 from ._onnx_emitter import ACTIVATIONS, OnnxEmitter, Place
+from ._stored_integers import meaning, of_whole
 
 FLOOR = 17
 """The opset of a Graph that needs no later one."""
@@ -15,11 +16,15 @@ BEYOND_THE_FLOOR: dict[type[ops.Op], Callable[[Graph, Node], int]] = {ops.GELU: 
 """Operator -> the opset that its row needs."""
 
 
+OF_16_BITS = 21
+"""The first opset whose QuantizeLinear gives 16 bits. Source: onnx/onnx, docs/Changelog.md."""
+
+
 def lowest_opset(graph: Graph) -> int:
     """Return the lowest opset that carries a Graph."""
-    return max(
-        (BEYOND_THE_FLOOR[type(n.op)](graph, n) for n in graph.nodes if type(n.op) in BEYOND_THE_FLOOR), default=FLOOR
-    )
+    nodes = (BEYOND_THE_FLOOR[type(n.op)](graph, n) for n in graph.nodes if type(n.op) in BEYOND_THE_FLOOR)
+    is_of_16_bits = any(t.quantization is not None and t.stored_dtype.endswith("16") for t in graph.tensors.values())
+    return max(FLOOR, OF_16_BITS if is_of_16_bits else FLOOR, *nodes)
 
 
 def _elementwise(kind: str) -> Callable[[OnnxEmitter, Node], str]:
@@ -39,6 +44,20 @@ def _cast(e: OnnxEmitter, node: Node) -> str:
     return e.layer(node, "Cast", e.operands(node), to=e.tensor_type(e.dtype(node)))
 
 
+def _quantize(e: OnnxEmitter, node: Node) -> str:
+    return e.layer(node, "QuantizeLinear", [*e.operands(node), *_parameters(e, node.output)])
+
+
+def _dequantize(e: OnnxEmitter, node: Node) -> str:
+    return e.layer(node, "DequantizeLinear", [*e.operands(node), *_parameters(e, node.inputs[0])])
+
+
+def _parameters(e: OnnxEmitter, tensor: str) -> list[str]:
+    """Return scale and zero point of a computed tensor of integers."""
+    stored = e.graph.tensors[tensor]
+    return e.parameters(tensor, meaning(of_whole(stored), stored.shape))
+
+
 ROWS: Mapping[type[ops.Op], Callable[[OnnxEmitter, Node], str | list[str]]] = {
     **dict.fromkeys(ACTIVATIONS, _activation),
     **_onnx_layers.ROWS,
@@ -53,6 +72,8 @@ ROWS: Mapping[type[ops.Op], Callable[[OnnxEmitter, Node], str | list[str]]] = {
     ops.PReLU: _elementwise("PRelu"),
     ops.Softmax: _softmax,
     ops.Cast: _cast,
+    ops.Quantize: _quantize,
+    ops.Dequantize: _dequantize,
     ops.Greater: _elementwise("Greater"),
     ops.GreaterOrEqual: _elementwise("GreaterOrEqual"),
     ops.Less: _elementwise("Less"),

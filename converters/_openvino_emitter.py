@@ -13,6 +13,11 @@ from edgecnn.shapes import Shape
 
 from ._channels_first import ChannelsFirstEmitter
 from ._ir_xml import Layer, Value, Weights, attribute, document, element
+from ._stored_integers import Meaning
+
+EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+"""Keeps a dense layer of stored integers from rounding its float activations to 8 bits, as the CPU plug-in would.
+Source: OpenVINO documentation, Dynamic Quantization; so in 2026.4."""
 
 SPATIAL_AXES = {4: "H,W", 5: "D,H,W"}
 """Rank of an image -> its spatial axes as a layout names them."""
@@ -34,15 +39,23 @@ class Spelled:
 
 
 class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
-    """Collects layers and constants."""
+    """Collects layers and constants.
+
+    Attributes:
+        layers: In topological order.
+        weights: The constants.
+        rounded: Tensor of integers -> the numbers that they stand for, where a layer gave these at once.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.layers: list[Layer] = []
         self.weights = Weights()
         self._constants: dict[tuple[str, str, int, tuple[int, ...]], Value] = {}
+        self._dequantized: dict[tuple[object, ...], Value] = {}
         self._ports: dict[Value, str] = {}
         self._tensors: dict[Value, str] = {}
+        self.rounded: dict[str, Value] = {}
         self._names = {node.name for node in self.graph.nodes} | {port.name for port in graph.inputs}
         for port in graph.inputs:
             self.bind(port.tensor, self._parameter(port))
@@ -115,7 +128,7 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
     def stored(self, tensor: str) -> tuple[str, Shape]:
         """Return the element type of a held tensor and its shape."""
         known = self.graph.tensors[tensor]
-        return element(known.name, known.dtype), known.shape
+        return element(known.name, known.stored_dtype), known.shape
 
     def free(self, name: str) -> str:
         """Return a layer name that nothing has yet."""
@@ -139,6 +152,26 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
             self._constants[key] = value if str(data.dtype) == dtype else self._widened(name, value, dtype)
         return self._constants[key]
 
+    def emit_integers(self, name: str, data: Array, means: Meaning) -> Value:
+        """Add a Const of integers, and the Convert, Subtract and Multiply that the runtime knows it by."""
+        stored = self.emit_constant(name, data, str(data.dtype))
+        key = (stored, means.scale.shape, means.scale.tobytes(), means.zero_point.tobytes())
+        if key not in self._dequantized:
+            self._dequantized[key] = self.dequantized(name, stored, means)
+        return self._dequantized[key]
+
+    def dequantized(self, name: str, stored: Value, means: Meaning) -> Value:
+        """Add what turns integers into the numbers that they stand for."""
+        like = (element(name, "float32"), stored.dims)
+        value = self.add("Convert", self.free(f"{name}/convert"), [stored], like, destination_type=like[0])
+        if means.zero_point.any():
+            value = self._scaled(name, "Subtract", value, means.zero_point.astype(np.float32), "zero_point")
+        return self._scaled(name, "Multiply", value, means.scale, "scale")
+
+    def _scaled(self, name: str, kind: str, value: Value, by: Array, label: str) -> Value:
+        other = self.emit_constant(f"{name}/{label}", by, "float32")
+        return self.add(kind, self.free(f"{name}/{kind.lower()}"), [value, other], value[2:], auto_broadcast="numpy")
+
     def integers(self, name: str, values: Sequence[int]) -> Value:
         """Add an int64 Const."""
         return self.emit_constant(name, np.asarray(values, np.int64), "int64")
@@ -154,7 +187,8 @@ class OpenvinoEmitter(ChannelsFirstEmitter[Value]):
         taken = set(self._ports.values())
         inner = {value: name for value, name in self._tensors.items() if name not in taken}
         info = {} if contract is None else {CONTRACT_KEY: contract}
-        return document(self.graph.name, self.layers, {**inner, **self._ports}, info)
+        options = EXACT if self.is_quantized else {}
+        return document(self.graph.name, self.layers, {**inner, **self._ports}, info, options)
 
     def _parameter(self, port: Port) -> Value:
         kind, dims = self.stored(port.tensor)

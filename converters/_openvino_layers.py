@@ -21,15 +21,17 @@ ZERO_KEPT: dict[str, Any] = {"special_zero": True}
 def _conv(e: OpenvinoEmitter, node: Node) -> Value:
     op: Any = node.op
     rank, padding = len(op.stride), op.padding
-    is_widened = _loses_padding(op, e.graph.tensors[node.inputs[1]].shape[:rank])
+    kernel = e.graph.tensors[node.inputs[1]]
+    zero = 0 if kernel.quantization is None or kernel.quantization.axis is not None else kernel.quantization.zero_point
+    is_widened = _loses_padding(op, kernel.shape[:rank])
     if is_widened:
         padding = (*padding[:-1], (padding[-1][0], padding[-1][1] + 1))
 
     def grouped(data: Array) -> Array:
         if is_widened:
-            data = np.pad(data, ((0, 0),) * (rank - 1) + ((0, 1), (0, 0), (0, 0)))
-        kernel = kernel_first(data)
-        return kernel if op.groups == 1 else kernel.reshape(op.groups, -1, *kernel.shape[1:])
+            data = np.pad(data, ((0, 0),) * (rank - 1) + ((0, 1), (0, 0), (0, 0)), constant_values=zero)
+        first = kernel_first(data)
+        return first if op.groups == 1 else first.reshape(op.groups, -1, *first.shape[1:])
 
     return _convolution(e, node, "Convolution", grouped, **pads(padding))
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn import ops
+from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Node
 
 from ._ir_xml import Value
@@ -25,6 +26,11 @@ def _pad(e: OpenvinoEmitter, node: Node) -> Value:
         ),
     ]
     if op.mode == "constant":
+        if e.is_quantized and not float(op.value).is_integer():
+            raise UnsupportedError(
+                f"{node.name}: openvino: a whole number to pad integers with was wanted, since OpenVINO 2026.4 cuts "
+                f"off its fraction; got {op.value:g}. Choose --to onnx or tflite."
+            )
         dtype = e.graph.tensors[node.output].dtype
         inputs.append(e.emit_constant(f"{node.name}/value", np.asarray(op.value, dtype), dtype))
     return e.layer(node, "Pad", inputs, pad_mode=op.mode)

@@ -15,6 +15,7 @@ from edgecnn import ops
 from edgecnn.builder import GraphBuilder, no_values
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import Shape, show_shape
 
 from ._channels_first import channels_first, channels_last
@@ -25,15 +26,55 @@ INTEGER = re.compile(r"\s*[-+]?[0-9]{1,18}\s*")
 
 
 class Known(NamedTuple):
-    """A constant: what it is called, its stored values, and the type that it computes in."""
+    """A constant: what it is called, its stored values, and the type that it computes in.
+
+    Attributes:
+        name: Of its Const.
+        data: As stored.
+        dtype: NumPy's name of the type that it computes in.
+        scale: Where integers stand for scale * (integer - zero_point): float32, of the data's shape. Else None.
+        zero_point: int64, of the data's shape; None for 0.
+    """
 
     name: str
     data: Array
     dtype: str
+    scale: Array | None = None
+    zero_point: Array | None = None
 
     def value(self) -> Array:
         """Return the numbers as the arithmetic sees them."""
-        return self.data.astype(self.dtype, copy=False)
+        if self.scale is None and self.zero_point is None:
+            return self.data.astype(self.dtype, copy=False)
+        centred = self.data.astype(np.int64) - (0 if self.zero_point is None else self.zero_point)
+        return centred.astype(np.float32) * (np.float32(1) if self.scale is None else self.scale)
+
+    def arranged(self, arrange: Callable[[Array], Array]) -> "Known":
+        """Return the constant with its axes in another order."""
+        scale, zero_point = (None if each is None else arrange(each) for each in (self.scale, self.zero_point))
+        return Known(self.name, arrange(self.data), self.dtype, scale, zero_point)
+
+    def quantization(self) -> Quantization | None:
+        """Return what its integers stand for; None where they are numbers, or have scales along more than one axis."""
+        if self.scale is None:
+            return None
+        zero = np.broadcast_to(np.int64(0), self.scale.shape) if self.zero_point is None else self.zero_point
+        axes = [axis for axis in range(self.scale.ndim) if _varies(self.scale, axis) or _varies(zero, axis)]
+        if len(axes) > 1 or not self.scale.size:
+            return None
+        place = tuple(slice(None) if axis in axes else 0 for axis in range(self.scale.ndim))
+        scales, zeros = (np.atleast_1d(each[place]).tolist() for each in (self.scale, zero))
+        axis = axes[0] if axes else None
+        return Quantization(scale=tuple(scales), zero_point=tuple(zeros), dtype=str(self.data.dtype), axis=axis)
+
+    def widened(self) -> Array:
+        """Return the data as a tensor without quantization stores them: float16 as it is, other types as numbers."""
+        is_as_it_is = self.data.dtype == np.float16 or (str(self.data.dtype) == self.dtype and self.scale is None)
+        return self.data if is_as_it_is else self.value()
+
+
+def _varies(values: Array, axis: int) -> bool:
+    return values.shape[axis] > 1 and bool(np.any(values != values.take([0], axis)))
 
 
 Value = Known | str
@@ -51,6 +92,7 @@ class Reading:
         layers: Those of the file, by number.
         absorbed: Add layers that a layer before them has taken in as its bias.
         stored: Tensor -> data as they are stored, which may be narrower than they compute.
+        quantizations: Tensor of integers -> what they stand for.
         held: What a constant is called, where and how it lies in memory -> its tensor.
         names: That are taken, the empty one among them. See unique.
     """
@@ -63,6 +105,7 @@ class Reading:
     sources: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     absorbed: set[int] = field(default_factory=set)
     stored: dict[str, Array] = field(default_factory=dict)
+    quantizations: dict[str, Quantization] = field(default_factory=dict)
     held: dict[tuple[Any, ...], str] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=lambda: {"": 1})
 
@@ -70,16 +113,22 @@ class Reading:
         """Return a name that nothing has yet, and take it."""
         return unique(name, self.names)
 
-    def tensor(self, value: Value) -> str:
-        """Return the tensor of a value; a constant is added once."""
+    def tensor(self, value: Value, *, is_bias: bool = False) -> str:
+        """Return the tensor of a value; a constant is added once.
+
+        Integers of known meaning stay integers; of 32 bits and more only as a bias, since files compute with others.
+        """
         if isinstance(value, str):
             return value
         # Layers that share a constant arrange it alike: the same view of the file, whose data `stored` keeps alive.
         place = value.data.__array_interface__["data"][0]
-        key = (value.name, place, value.data.shape, value.data.strides, str(value.data.dtype), value.dtype)
+        found = value.quantization() if is_bias or value.data.dtype.itemsize < 4 else None
+        key = (value.name, place, value.data.shape, value.data.strides, str(value.data.dtype), value.dtype, found)
         if key not in self.held:
             name = self.held[key] = self.free(value.name)
-            self.stored[name] = value.data
+            self.stored[name] = value.widened() if found is None else value.data
+            if found is not None:
+                self.quantizations[name] = found
             self.builder.constant(name, np.broadcast_to(np.zeros((), value.dtype), value.data.shape))
         return self.held[key]
 
@@ -204,7 +253,7 @@ class Call:
         found = self.value(position)
         if not isinstance(found, Known):
             return None
-        return self.reading.tensor(Known(found.name, arrange(found.data), found.dtype))
+        return self.reading.tensor(found.arranged(arrange))
 
     def turned(self, tensor: str, permutation: Sequence[int], label: str) -> str:
         """Return a tensor with its axes in another order."""
@@ -234,7 +283,7 @@ class Call:
         if len(known) != 1 or not is_bias(known[0].data.shape):
             return ()
         self.reading.absorbed.add(users[0])
-        return (self.reading.tensor(Known(known[0].name, known[0].data.reshape(-1), known[0].dtype)),)
+        return (self.reading.tensor(known[0].arranged(np.ravel), is_bias=True),)
 
 
 UNUSED = ""

@@ -10,6 +10,7 @@ from edgecnn.shapes import Shape
 
 from ._computed_dtype import computed_dtype
 from ._openvino_read_call import Call, Known, Row
+from ._openvino_read_integers import converted
 
 ELEMENTS = {
     **{"f32": "float32", "f16": "float16", "f64": "float64", "bf16": "float32", "boolean": "bool"},
@@ -84,6 +85,9 @@ def _convert(call: Call) -> str | None:
     wanted = ELEMENTS.get(call.text("destination_type", ""))
     if wanted is None:
         return None
+    stored = converted(call)
+    if stored is not None:
+        return stored
     dtype = computed_dtype(wanted)
     source = call.tensor(0)
     if dtype == call.reading.dtype(call.value(0)):

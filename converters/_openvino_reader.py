@@ -16,10 +16,13 @@ from edgecnn import ops
 from edgecnn.contract import CONTRACT_KEY, parse_contract
 from edgecnn.errors import GraphError, InputFileError, ShapeError, UnsupportedError
 from edgecnn.graph import Array, Graph, Port
+from edgecnn.passes import implicit_quantization
+from edgecnn.passes.explicit_quantization import explicit_constants
 from edgecnn.passes.settle_layout import settle_layout
 from edgecnn.shapes import Shape, show_shape
 
 from . import _openvino_read_elementwise as elementwise
+from . import _openvino_read_integers as integers
 from . import _openvino_read_layers as layers
 from . import _openvino_read_moving as moving
 from . import _openvino_read_windows as windows
@@ -45,7 +48,7 @@ but a type that must be widened costs what it states."""
 FED = ("float32", "float16", "float64", "bfloat16", "bool", "int64", "int32", "int16", "int8", "uint8")
 """Types that inputs may have."""
 
-ROWS: dict[str, Row] = {**windows.ROWS, **layers.ROWS, **elementwise.ROWS, **moving.ROWS}
+ROWS: dict[str, Row] = {**windows.ROWS, **layers.ROWS, **elementwise.ROWS, **moving.ROWS, **integers.ROWS}
 """Layer type -> how it is read; every other type becomes an Opaque node."""
 
 
@@ -71,7 +74,8 @@ def read(path: Path) -> Graph:
         raise InputFileError(f"{path}: {error}") from None
     text = model.info.get(CONTRACT_KEY)
     contract = None if text is None else parse_contract(text, str(path))
-    return settle_layout(replace(graph, contract=contract), "NCHW")
+    settled = settle_layout(replace(graph, contract=contract), "NCHW")
+    return implicit_quantization.PASS(explicit_constants(settled)).graph if settled.is_quantized else settled
 
 
 def _connect(reading: Reading, model: IrModel) -> None:
@@ -122,28 +126,29 @@ def _converted(call: Call, known: Known) -> Known | None:
     if wanted is None:
         return None
     dtype = computed_dtype(wanted)
-    is_wider = known.data.dtype == np.float16 and dtype == "float32"
-    return Known(known.name, known.data if is_wider else known.data.astype(dtype), dtype)
+    is_wider = dtype == "float32" and (known.data.dtype == np.float16 or str(known.data.dtype) in integers.STORED)
+    return known._replace(data=known.data if is_wider else known.value().astype(dtype), dtype=dtype)
 
 
 def _reshaped(call: Call, known: Known) -> Known | None:
     shape = call.output_shape()
     if None in shape or prod(map(ops.known, shape)) != known.data.size:
         return None
-    return Known(known.name, known.data.reshape(tuple(map(ops.known, shape))), known.dtype)
+    return known.arranged(lambda data: data.reshape(tuple(map(ops.known, shape))))
 
 
 def _transposed(call: Call, known: Known) -> Known | None:
     order = call.integers(1)
     if order is None or sorted(order) != list(range(known.data.ndim)):
         return None
-    return Known(known.name, known.data.transpose(order), known.dtype)
+    return known.arranged(lambda data: data.transpose(order))
 
 
 FOLDED: dict[str, Callable[[Call, Known], Known | None]] = {
     "Convert": _converted,
     "Transpose": _transposed,
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze"), _reshaped),
+    **integers.FOLDED,
 }
 """Layer type -> what it makes of a constant: weights, which the rows of convolutions must know."""
 
@@ -194,7 +199,9 @@ def _parameters(reading: Reading) -> list[Port]:
         dtype = DTYPES.get(port.precision, "")
         if dtype not in FED:
             raise UnsupportedError(f"{call.where}: one of {', '.join(FED)} was wanted; got {port.precision[:20]!r}")
-        tensor = reading.builder.input(name, call.output_shape(), dtype=computed_dtype(dtype))
+        tensor = integers.integer_input(call, name, number, dtype)
+        if tensor is None:
+            tensor = reading.builder.input(name, call.output_shape(), dtype=computed_dtype(dtype))
         reading.values[layer.number, number] = tensor
         ports.append(Port(name=name, tensor=tensor))
     if not ports:
@@ -269,6 +276,8 @@ def _finish(reading: Reading, model: IrModel, inputs: list[Port]) -> Graph:
     tensors = dict(graph.tensors)
     for name, data in reading.stored.items():
         tensors[name] = replace(tensors[name], data=data)
+    for name, found in reading.quantizations.items():
+        tensors[name] = replace(tensors[name], quantization=found)
     return replace(graph, name=model.name, tensors=tensors, inputs=tuple(inputs))
 
 

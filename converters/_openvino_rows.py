@@ -8,6 +8,7 @@ from edgecnn.graph import Node
 from . import _openvino_layers, _openvino_moving
 from ._ir_xml import Value
 from ._openvino_emitter import ACTIVATIONS, OpenvinoEmitter
+from ._stored_integers import meaning, of_whole
 
 
 def _elementwise(kind: str) -> Callable[[OpenvinoEmitter, Node], Value]:
@@ -17,10 +18,11 @@ def _elementwise(kind: str) -> Callable[[OpenvinoEmitter, Node], Value]:
 def _prelu(e: OpenvinoEmitter, node: Node) -> Value:
     """Give a constant slope the input's rank: a vector would be taken for one number per axis 1."""
     x, slope = e.operands(node)
-    known, rank = e.graph.constant(node, "slope"), len(x.dims)
-    if known is not None and known.data is not None and len(slope.dims) < rank:
-        data = known.data.reshape((1,) * (rank - known.data.ndim) + known.data.shape)
-        slope = e.emit_constant(known.name, data, known.dtype)
+    ones = (1,) * (len(x.dims) - len(slope.dims))
+    if ones and e.graph.constant(node, "slope") is not None:
+        return e.layer(
+            node, "PReLU", [x, e.constant(node, "slope", lambda data: data.reshape(ones + data.shape)) or slope]
+        )
     return e.layer(node, "PReLU", [x, slope])
 
 
@@ -46,6 +48,39 @@ def _cast(e: OpenvinoEmitter, node: Node) -> Value:
     return e.layer(node, "Convert", e.operands(node), destination_type=e.stored(node.output)[0])
 
 
+def _quantize(e: OpenvinoEmitter, node: Node) -> Value:
+    """FakeQuantize to the numbers that the integers stand for, and to the integers themselves for a port of them."""
+    found, x = of_whole(e.graph.tensors[node.output]), e.operand(node)
+    least, most = found.limits
+    is_port = any(port.tensor == node.output for port in e.graph.outputs)
+    if any(node.output in taker.inputs for taker in e.graph.nodes) or not is_port:
+        e.rounded[node.output] = _rounded(e, node, "rounded", x, found.range, found.range)
+    if not is_port:
+        return e.rounded[node.output]
+    like = e.stored(node.output)
+    integers = _rounded(e, node, "integers", x, found.range, (least, most))
+    return e.layer(node, "Convert", [integers], destination_type=like[0])
+
+
+def _rounded(
+    e: OpenvinoEmitter, node: Node, label: str, x: Value, before: tuple[float, float], after: tuple[float, float]
+) -> Value:
+    found = of_whole(e.graph.tensors[node.output])
+    levels = found.limits[1] - found.limits[0] + 1
+    names = ("input_low", "input_high", "output_low", "output_high")
+    limits = [e.scalar(f"{node.name}/{name}", limit) for name, limit in zip(names, (*before, *after), strict=True)]
+    return e.step(node, "FakeQuantize", [x, *limits], label, levels=levels, auto_broadcast="numpy")
+
+
+def _dequantize(e: OpenvinoEmitter, node: Node) -> Value:
+    """What FakeQuantize gave already; of a port, Convert, Subtract and Multiply."""
+    (source,) = node.inputs
+    if source in e.rounded:
+        return e.rounded[source]
+    known = e.graph.tensors[source]
+    return e.dequantized(node.name, e.operand(node), meaning(of_whole(known), known.shape))
+
+
 ROWS: Mapping[type[ops.Op], Callable[[OpenvinoEmitter, Node], Value | list[Value]]] = {
     **dict.fromkeys(ACTIVATIONS, _activation),
     **_openvino_layers.ROWS,
@@ -61,6 +96,8 @@ ROWS: Mapping[type[ops.Op], Callable[[OpenvinoEmitter, Node], Value | list[Value
     ops.Abs: _abs,
     ops.Softmax: _softmax,
     ops.Cast: _cast,
+    ops.Quantize: _quantize,
+    ops.Dequantize: _dequantize,
     ops.Greater: _elementwise("Greater"),
     ops.GreaterOrEqual: _elementwise("GreaterEqual"),
     ops.Less: _elementwise("Less"),

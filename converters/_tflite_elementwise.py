@@ -6,6 +6,7 @@ from typing import Any
 from edgecnn import ops
 from edgecnn.graph import Node
 
+from ._tflite_elements import Elements, exactly, times
 from ._tflite_emitter import Spec, TfliteEmitter
 
 Row = Callable[[TfliteEmitter, Node], None]
@@ -28,7 +29,9 @@ def _arithmetic(kind: str) -> Row:
     """Return the row of an operator that carries an activation inside."""
 
     def emit(e: TfliteEmitter, node: Node) -> None:
-        fields = {"fusedActivationFunction": e.fused(node)}
+        fields: dict[str, object] = {"fusedActivationFunction": e.fused(node)}
+        if kind in ("ADD", "SUB") and e.dtype(e.value(node.output)) == "int16":
+            fields["potScaleInt16"] = False
         spec = Spec(kind=kind, options=kind.title(), fields=fields, version=_version(e, node, kind))
         e.operator(spec, [e.value(name) for name in node.inputs], [e.value(node.output)])
 
@@ -61,12 +64,16 @@ class _Steps:
         self.e, self.node = e, node
         self.x = e.value(node.inputs[0])
 
-    def step(self, label: str, spec: Spec, *inputs: int) -> int:
-        tensor = self.e.graph.tensors[self.node.output]
-        return self.e.step(f"{self.node.name}/{label}", tensor.shape, spec, inputs, tensor.dtype)
+        self.taken, self.given = e.elements(self.x), e.elements(e.value(node.output))
 
-    def scalar(self, label: str, value: float) -> int:
-        return self.e.scalar(f"{self.node.name}/{label}", value, self.e.dtype(self.x))
+    def step(self, label: str, spec: Spec, *inputs: int, elements: Elements | None = None) -> int:
+        """Add an inner tensor; it holds what the output holds, or `elements`."""
+        shape = self.e.shape(self.node.output)
+        return self.e.step(f"{self.node.name}/{label}", shape, spec, inputs, elements or self.given)
+
+    def scalar(self, label: str, value: float, elements: Elements | None = None) -> int:
+        """Add a number, exact unless `elements` hold it."""
+        return self.e.scalar(f"{self.node.name}/{label}", value, elements or exactly(value, self.taken))
 
     def last(self, spec: Spec, *inputs: int) -> None:
         self.e.operator(spec, inputs, [self.e.value(self.node.output)])
@@ -75,8 +82,9 @@ class _Steps:
 def _clip(e: TfliteEmitter, node: Node) -> None:
     op: Any = node.op
     s = _Steps(e, node)
-    raised = s.step("raised", MAXIMUM, s.x, s.scalar("minimum", op.minimum))
-    s.last(MINIMUM, raised, s.scalar("maximum", op.maximum))
+    x = s.x if s.taken == s.given else s.step("requantized", Spec(kind="QUANTIZE", options="Quantize"), s.x)
+    raised = s.step("raised", MAXIMUM, x, s.scalar("minimum", op.minimum, s.given))
+    s.last(MINIMUM, raised, s.scalar("maximum", op.maximum, s.given))
 
 
 def _swish(e: TfliteEmitter, node: Node) -> None:
@@ -85,14 +93,17 @@ def _swish(e: TfliteEmitter, node: Node) -> None:
 
 
 def _hard_sigmoid(e: TfliteEmitter, node: Node) -> None:
-    """clip(a x + b, 0, 1) = relu6(6 a x + 6 b) / 6, which the additions of every runtime carry inside."""
+    """clip(a x + b, 0, 1) = relu6(6 a x + 6 b) / 6, which the additions of every runtime carry inside.
+
+    Integers stay as they are when both products are taken: only what they stand for changes.
+    """
     op: Any = node.op
-    s = _Steps(e, node)
-    scaled = s.x if 6 * op.slope == 1 else s.step("scaled", MUL, s.x, s.scalar("slope", 6 * op.slope))
-    fields = {"fusedActivationFunction": e.s.ActivationFunctionType.RELU6}
-    shifted = s.step(
-        "shifted", Spec(kind="ADD", options="Add", fields=fields), scaled, s.scalar("offset", 6 * op.offset)
-    )
+    s, slope = _Steps(e, node), 6 * op.slope
+    wide = times(slope, s.taken)
+    scaled = s.x if slope == 1 else s.step("scaled", MUL, s.x, s.scalar("slope", slope), elements=wide)
+    spec = Spec(kind="ADD", options="Add", fields={"fusedActivationFunction": e.s.ActivationFunctionType.RELU6})
+    offset = s.scalar("offset", 6 * op.offset)
+    shifted = s.step("shifted", spec, scaled, offset, elements=times(6, s.given))
     s.last(MUL, shifted, s.scalar("sixth", 1 / 6))
 
 

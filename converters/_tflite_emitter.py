@@ -1,208 +1,162 @@
-"""Collects the tensors, buffers and operators of a TFLite subgraph."""
+"""Writes a Graph's tensors and operators into a TFLite subgraph."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
-from edgecnn.graph import Array, Graph, Node
-from edgecnn.shapes import Padding, Shape, show_shape
+from edgecnn.graph import Array, Graph, Node, Tensor
+from edgecnn.quantization.parameters import Quantization
+from edgecnn.shapes import Padding, Shape
 
-from ._flatbuffer import AlignedBuffer, pack, schema
+from ._tflite_elements import Elements, elements_of, of_bias, of_channels, stored
 from ._tflite_sparse import compressed, is_sparse
+from ._tflite_subgraph import Spec, TfliteSubgraph
 
-SCHEMA_VERSION = 3
-SIGNATURE = "serving_default"
+__all__ = ["DEQUANTIZE", "Spec", "TfliteEmitter"]
+
 SMALL_BYTES = 1 << 12
 """Constants up to here are shared where their numbers are equal, larger ones where they lie in the same place."""
+
+EVERY = slice(None)
 
 FUSED = {type(None): "NONE", ops.ReLU: "RELU", ops.ReLU6: "RELU6"}
 """Activation inside an operator -> ActivationFunctionType."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spec:
-    """How TFLite spells an operator.
-
-    Attributes:
-        kind: Its BuiltinOperator.
-        options: Its option table's name, without "Options"; empty for none.
-        fields: What the option table holds.
-        version: The lowest that fits.
-        custom: The options of a custom operator, serialised; `kind` is its name.
-    """
-
-    kind: str
-    options: str = ""
-    fields: Mapping[str, object] = field(default_factory=dict)
-    version: int = 1
-    custom: bytes = b""
+DEQUANTIZE = Spec(kind="DEQUANTIZE", options="Dequantize")
 
 
-TYPED_VERSIONS = {
-    ("ABS", "int32"): 5,
-    ("ADD", "int64"): 4,
-    ("ARG_MAX", "bool"): 3,
-    ("GATHER", "bool"): 3,
-    ("MUL", "int64"): 5,
-    ("PAD", "bool"): 5,
-    ("SPLIT", "int32"): 3,
-    ("STRIDED_SLICE", "bool"): 3,
-    ("SUB", "int64"): 4,
-    ("TRANSPOSE", "bool"): 3,
-}
-"""(operator, type of its data) -> the lowest version that takes it. Source: LiteRT, op_version.cc."""
-
-
-class TfliteEmitter:
-    """Collects tensors, buffers and operators of the one subgraph."""
+class TfliteEmitter(TfliteSubgraph):
+    """Adds tensors and operators for those of a Graph."""
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__()
         self.graph = graph
-        self.s = schema()
-        self.counts: Counter[str] = Counter()
-        self._tensors: list[Any] = []
-        self._kinds: list[tuple[str, Shape]] = []
-        self._buffers: list[AlignedBuffer] = [AlignedBuffer(b"")]
-        self._operators: list[Any] = []
-        self._codes: dict[tuple[str, int], int] = {}
         self._index: dict[str, int] = {}
         self._constants: dict[tuple[object, ...], tuple[int, Array]] = {}
         self._producers = {name: node for node in graph.nodes for name in node.outputs}
-
-    def tensor(
-        self, name: str, shape: Shape, dtype: str = "float32", data: Array | None = None, sparsity: Any = None
-    ) -> int:
-        """Add a tensor and return its index; a symbolic batch is 1 in the shape and -1 in the signature.
-
-        Raises:
-            UnsupportedError: When it would hold nothing: the kernels of LiteRT 2.3 differ in what they make of that.
-        """
-        if 0 in shape:
-            raise UnsupportedError(f"{name}: tflite wants tensors that hold something; got {show_shape(shape)}")
-        buffer = 0
-        if data is not None:
-            buffer = len(self._buffers)
-            self._buffers.append(AlignedBuffer(data))
-        signature = [-1 if size is None else size for size in shape] if None in shape else None
-        self._tensors.append(
-            self.s.TensorT(
-                shape=[size or 1 for size in shape],
-                type=self.type_number(dtype),
-                buffer=buffer,
-                name=name,
-                shapeSignature=signature,
-                sparsity=sparsity,
-            )
-        )
-        self._kinds.append((dtype, shape))
-        return len(self._kinds) - 1
-
-    def type_number(self, dtype: str) -> int:
-        """Return the schema's number for an element type."""
-        return int(getattr(self.s.TensorType, dtype.upper()))
-
-    def dtype(self, tensor: int) -> str:
-        """Return the type of a tensor that was added before."""
-        return self._kinds[tensor][0]
-
-    def sizes(self, tensor: int) -> Shape:
-        """Return the shape of a tensor that was added before."""
-        return self._kinds[tensor][1]
-
-    def label(self, tensor: int) -> str:
-        """Return the name of a tensor that was added before."""
-        return str(self._tensors[tensor].name)
-
-    def operator(self, spec: Spec, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Add an operator."""
-        self.counts[spec.kind] += 1
-        version = max([spec.version, *(TYPED_VERSIONS.get((spec.kind, self.dtype(each)), 1) for each in inputs)])
-        code = self._codes.setdefault((spec.kind, version), len(self._codes))
-        operator = self.s.OperatorT(opcodeIndex=code, inputs=list(inputs), outputs=list(outputs))
-        if spec.custom:
-            operator.customOptions = list(spec.custom)
-        if spec.options:
-            operator.builtinOptionsType = getattr(self.s.BuiltinOptions, f"{spec.options}Options")
-            operator.builtinOptions = getattr(self.s, f"{spec.options}OptionsT")(**spec.fields)
-        self._operators.append(operator)
-
-    def step(self, name: str, shape: Shape, spec: Spec, inputs: Sequence[int], dtype: str = "float32") -> int:
-        """Add one of several operators that a node becomes, and return its inner tensor."""
-        output = self.tensor(name, shape, dtype)
-        self.operator(spec, inputs, [output])
-        return output
 
     def layer(self, node: Node, spec: Spec, inputs: Sequence[int]) -> None:
         """Add a node's operator, which carries no activation, and behind it the activation that the node has."""
         activation = getattr(node.op, "activation", None)
         if activation is not None:
-            dtype = self.graph.tensors[node.output].dtype
-            inputs = [self.step(f"{node.name}/linear", self.shape(node.output), spec, inputs, dtype)]
+            elements = self.elements(self.value(node.output))
+            inputs = [self.step(f"{node.name}/linear", self.shape(node.output), spec, inputs, elements)]
             spec = Spec(kind=self._fused_name(node))
         self.operator(spec, inputs, [self.value(node.output)])
 
     def value(self, name: str) -> int:
         """Return the tensor index of a Graph tensor; a constant is added when it is first asked for."""
         if name not in self._index:
-            tensor = self.graph.tensors[name]
-            if tensor.data is None:
-                self._index[name] = self.tensor(name, tensor.shape, tensor.dtype)
+            tensor, constant = self.graph.tensors[name], self.constant_behind(name)
+            if constant is None or constant.data is None:
+                self._index[name] = self.tensor(name, tensor.shape, elements_of(tensor))
             else:
-                self._index[name] = self.constant(name, tensor.data, tensor.dtype)
+                self._index[name] = self.constant(name, constant.data, elements_of(tensor), constant.quantization)
         return self._index[name]
 
-    def constant(self, name: str, data: Array, dtype: str) -> int:
-        """Add a constant, once for all that ask for the same numbers."""
+    def constant_behind(self, name: str) -> Tensor | None:
+        """Return the constant that a tensor is, or whose integers a Dequantize makes it of."""
+        node = self.producer(name)
+        tensor = self.graph.tensors[node.inputs[0] if node and isinstance(node.op, ops.Dequantize) else name]
+        return tensor if tensor.is_constant else None
+
+    def constant(self, name: str, data: Array, elements: Elements, own: Quantization | None = None) -> int:
+        """Add a constant, once for all that ask for the same numbers.
+
+        Args:
+            name: What it is called.
+            data: As stored.
+            elements: What the operators that take it see.
+            own: How the data stand for numbers, where the elements do not say it: they are what a DEQUANTIZE makes.
+        """
         place = data.tobytes() if data.nbytes <= SMALL_BYTES else data.__array_interface__["data"][0]
-        key = (place, data.shape, data.strides if isinstance(place, int) else (), str(data.dtype), dtype)
+        key = (place, data.shape, data.strides if isinstance(place, int) else (), str(data.dtype), elements, own)
         if key not in self._constants:  # the data are held, so that their place is not given away
-            self._constants[key] = (self._added(name, data, dtype), data)
+            self._constants[key] = (self._added(name, data, elements, own), data)
         return self._constants[key][0]
 
-    def _added(self, name: str, data: Array, dtype: str) -> int:
-        """Add a constant, a DENSIFY where it is stored sparse, and a DEQUANTIZE where it is stored as float16."""
-        stored = self._stored(name if str(data.dtype) == dtype else f"{name}/{data.dtype}", data)
-        if str(data.dtype) == dtype:
-            return stored
-        wide = self.tensor(name, data.shape, dtype)
-        self.operator(Spec(kind="DEQUANTIZE", options="Dequantize", version=3), [stored], [wide])
-        return wide
-
-    def _stored(self, name: str, data: Array) -> int:
-        """Add a constant as it is stored; runtimes make a sparse one dense when they load the file."""
+    def _added(self, name: str, data: Array, elements: Elements, own: Quantization | None) -> int:
+        """Add a constant, a DENSIFY where it is stored sparse, and a DEQUANTIZE where it is stored narrower."""
         dtype = str(data.dtype)
+        if dtype == stored(elements):
+            return self._stored(name, data, elements)
+        narrow = self._stored(f"{name}/{dtype}", data, own or dtype)
+        return self.step(name, data.shape, DEQUANTIZE, [narrow], elements)
+
+    def _stored(self, name: str, data: Array, elements: Elements) -> int:
+        """Add a constant as it is stored; runtimes make a sparse one dense when they load the file."""
         if not is_sparse(data):
-            return self.tensor(name, data.shape, dtype, data)
+            return self.tensor(name, data.shape, elements, data)
         values, sparsity = compressed(np.ascontiguousarray(data), self.s)
-        spared = self.tensor(f"{name}/sparse", data.shape, dtype, values, sparsity)
-        return self.step(name, data.shape, Spec(kind="DENSIFY", options="Densify"), [spared], dtype)
+        spared = self.tensor(f"{name}/sparse", data.shape, elements, values, sparsity)
+        return self.step(name, data.shape, Spec(kind="DENSIFY", options="Densify"), [spared], elements)
 
-    def arranged(self, node: Node, operand: str, arrange: Callable[[Array], Array], label: str = "") -> int:
-        """Return a constant operand in the format's own arrangement, its name followed by a label."""
-        tensor = self.graph.constant(node, operand)
-        if tensor is None or tensor.data is None:
-            raise UnsupportedError(f"{node.name}: tflite wants a constant {operand}; got a computed one")
-        return self.constant(f"{tensor.name}{label}", arrange(tensor.data), tensor.dtype)
+    def kernel(
+        self,
+        node: Node,
+        arrange: Callable[[Array], Array],
+        *,
+        axis: int = 0,
+        part: slice = EVERY,
+        label: str = "",
+        is_wide: bool = False,
+    ) -> int:
+        """Return a layer's constant kernel in the format's own arrangement.
 
-    def bias(self, node: Node, channels: int) -> int:
-        """Return the bias, zeros where there is none: operators without one need newer runtimes."""
+        Args:
+            node: The layer.
+            arrange: Gives the arrangement of a kernel whose last axis is that of the output channels.
+            axis: Where the output channels lie in it.
+            part: Which output channels.
+            label: Follows its name.
+            is_wide: Whether float numbers are made of its integers where the layer works on float numbers.
+        """
+        name = node.inputs[1]
+        constant = self.constant_behind(name)
+        if constant is None or constant.data is None:
+            raise UnsupportedError(f"{node.name}: tflite wants a constant kernel; got a computed one")
+        own = of_channels(constant.quantization, constant.data.ndim, axis, part, constant.name)
+        is_float = is_wide and self.dtype(self.value(node.inputs[0])) == "float32"
+        seen = "float32" if own is None or name != constant.name or is_float else own
+        return self.constant(f"{constant.name}{label}", arrange(constant.data[..., part]), seen, own)
+
+    def bias(self, node: Node, kernel: int, *, part: slice = EVERY, label: str = "") -> int:
+        """Return a layer's bias; zeros where it has none, since operators without one need newer runtimes.
+
+        Args:
+            node: The layer.
+            kernel: Its kernel.
+            part: Which output channels.
+            label: Follows its name.
+        """
+        wanted = of_bias(self.elements(self.value(node.inputs[0])), self.elements(kernel))
         name = node.operand("bias")
-        return (
-            self.value(name) if name else self.constant(f"{node.name}/bias", np.zeros(channels, np.float32), "float32")
-        )
+        if name is None:
+            zeros = np.zeros(self.shape(node.output)[-1] or 0, stored(wanted))
+            return self.constant(f"{node.name}/bias", zeros, wanted)
+        constant = self.constant_behind(name)
+        if constant is None or constant.data is None:
+            if part == EVERY:
+                return self.value(name)
+            raise UnsupportedError(f"{node.name}: tflite wants a constant bias for groups; got a computed one")
+        own = of_channels(constant.quantization, 1, 0, part, name)
+        data, seen = constant.data[part], constant.dtype if own is None or name != constant.name else own
+        if seen == own and own is not None and own.dtype != stored(wanted):
+            # int32 behind int16: only of 64 bits does every runtime take it
+            data, seen = data.astype(stored(wanted)), replace(own, dtype=stored(wanted))
+        return self.constant(f"{name}{label}", data, seen, own)
 
     def integers(self, name: str, values: Sequence[int] | Sequence[Sequence[int]]) -> int:
         """Add an int32 constant."""
         return self.constant(name, np.asarray(values, np.int32), "int32")
 
-    def scalar(self, name: str, value: float, dtype: str = "float32") -> int:
-        """Add a scalar."""
-        return self.constant(name, np.asarray(value, dtype), dtype)
+    def scalar(self, name: str, value: float, elements: Elements = "float32") -> int:
+        """Add a scalar; of quantized elements, the integer that stands for the value."""
+        data = np.asarray(value, elements) if isinstance(elements, str) else elements.quantize(np.asarray(value))
+        return self.constant(name, data, elements)
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a Graph tensor."""
@@ -211,7 +165,7 @@ class TfliteEmitter:
     def reshaped(self, source: int, name: str, shape: Shape, into: int | None = None) -> int:
         """Add a RESHAPE and return its output."""
         sizes = [-1 if size is None else size for size in shape]
-        output = self.tensor(name, shape, self.dtype(source)) if into is None else into
+        output = self.tensor(name, shape, self.elements(source)) if into is None else into
         spec = Spec(kind="RESHAPE", options="Reshape", fields={"newShape": sizes})
         self.operator(spec, [source, self.integers(f"{name}/shape", sizes)], [output])
         return output
@@ -219,15 +173,16 @@ class TfliteEmitter:
     def padded(self, source: int, name: str, shape: Shape, padding: Padding, value: float = 0.0) -> int:
         """Add a PAD (or PADV2) over all axes of a tensor of this shape and return its output."""
         output = tuple(n if n is None else n + sum(p) for n, p in zip(shape, padding, strict=True))
-        return self.step(f"{name}/padded", output, *self.padding(source, name, padding, value), self.dtype(source))
+        return self.step(f"{name}/padded", output, *self.padding(source, name, padding, value), self.elements(source))
 
     def padding(self, source: int, name: str, padding: Padding, value: float) -> tuple[Spec, list[int]]:
         """Return the operator that pads with a value, and its inputs."""
         inputs = [source, self.integers(f"{name}/padding", padding)]
         version = 4 if len(padding) > 4 else 1
-        if value == 0:
+        elements = self.elements(source)
+        if (value if isinstance(elements, str) else elements.quantize(np.asarray(value)) - elements.zero_point[0]) == 0:
             return Spec(kind="PAD", options="Pad", version=version), inputs
-        inputs.append(self.scalar(f"{name}/value", value, self.dtype(source)))
+        inputs.append(self.scalar(f"{name}/value", value, elements))
         return Spec(kind="PADV2", options="PadV2", version=version), inputs
 
     def fused(self, node: Node) -> int:
@@ -247,40 +202,9 @@ class TfliteEmitter:
 
     def file(self, metadata: Mapping[str, bytes]) -> memoryview:
         """Return the finished file with its named metadata."""
-        outputs = [self.value(port.tensor) for port in self.graph.outputs]
-        inputs = [self.value(port.tensor) for port in self.graph.inputs]
-        signature = self.s.SignatureDefT(
-            inputs=[self._named(port.name, index) for port, index in zip(self.graph.inputs, inputs, strict=True)],
-            outputs=[self._named(port.name, index) for port, index in zip(self.graph.outputs, outputs, strict=True)],
-            signatureKey=SIGNATURE,
-        )
-        subgraph = self.s.SubGraphT(
-            tensors=self._tensors, inputs=inputs, outputs=outputs, operators=self._operators, name="main"
-        )
-        model = self.s.ModelT(
-            version=SCHEMA_VERSION,
-            operatorCodes=[self._code(*key) for key in self._codes],
-            subgraphs=[subgraph],
-            description=f"{self.graph.name}, written by edgecnn",
-            signatureDefs=[signature],
-            buffers=self._buffers,
-        )
-        model.metadata = []
-        for name, content in metadata.items():
-            model.metadata.append(self.s.MetadataT(name=name, buffer=len(self._buffers)))
-            self._buffers.append(AlignedBuffer(content))
-        return pack(model, sum(buffer.data.nbytes for buffer in self._buffers))
-
-    def _named(self, name: str, index: int) -> Any:
-        return self.s.TensorMapT(name=name, tensorIndex=index)
-
-    def _code(self, kind: str, version: int) -> Any:
-        custom = self.s.BuiltinOperator.CUSTOM
-        code = getattr(self.s.BuiltinOperator, kind, custom)
-        name = kind if code == custom else None
-        return self.s.OperatorCodeT(
-            deprecatedBuiltinCode=min(code, 127), builtinCode=code, customCode=name, version=version
-        )
+        ports = (self.graph.outputs, self.graph.inputs)
+        outputs, inputs = ([(port.name, self.value(port.tensor)) for port in each] for each in ports)
+        return self.packed(self.graph.name, inputs, outputs, metadata)
 
     def _fused_name(self, node: Node) -> str:
         activation = getattr(node.op, "activation", None)

@@ -50,7 +50,11 @@ class Number:
 
 
 def metadata(graph: Graph) -> bytes | None:
-    """Return the metadata flatbuffer of a network with one image input, or None where its contract is only a guess."""
+    """Return the metadata flatbuffer of a network with one image input, or None where its contract is only a guess.
+
+    An input of integers has the same normalisation: it says what numbers they stand for, which the tensor's scale and
+    zero point turn into integers. Its smallest and largest value are integers.
+    """
     contract = graph.contract
     if contract is None or contract.is_assumed or len(graph.inputs) != 1:
         return None
@@ -59,7 +63,7 @@ def metadata(graph: Graph) -> bytes | None:
     if labels is not None:
         outputs[0] = Table((*outputs[0].fields[:-1], [labels]))
     # SubGraphMetadata: name, description, input_tensor_metadata, output_tensor_metadata
-    subgraph = Table((None, None, [_image(graph.inputs[0].name, contract)], outputs))
+    subgraph = Table((None, None, [_image(graph, contract)], outputs))
     # ModelMetadata: name, description, version, subgraph_metadata, author, license, associated_files,
     # min_parser_version
     return _packed(Table((graph.name, None, None, [subgraph], None, None, None, PARSER_VERSION)))
@@ -72,15 +76,17 @@ def append_labels(path: Path, contract: Contract | None) -> None:
             archive.writestr(zipfile.ZipInfo(LABELS, EARLIEST), "\n".join(contract.labels) + "\n")
 
 
-def _image(name: str, contract: Contract) -> Table:
-    low, high = contract.input_range
+def _image(graph: Graph, contract: Contract) -> Table:
+    (port,) = graph.inputs
+    quantization = graph.tensors[port.tensor].quantization
+    low, high = contract.input_range if quantization is None else map(float, quantization.limits)
     size = Table((Number(contract.width, 4), Number(contract.height, 4)))
     space = COLOUR_SPACES.get(contract.colour_order)
     content = Table((Number(IMAGE_PROPERTIES), Table((Number(space) if space else None, size)), None))
     unit = Table((Number(NORMALIZATION_OPTIONS), Table((contract.mean, contract.std))))
     stats = Table(((high,) * contract.channels, (low,) * contract.channels))
     # TensorMetadata: name, description, dimension_names, content, process_units, stats, associated_files
-    return Table((name, None, None, content, [unit], stats, None))
+    return Table((port.name, None, None, content, [unit], stats, None))
 
 
 def _features() -> Table:

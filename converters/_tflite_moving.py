@@ -64,7 +64,7 @@ def _slice(e: TfliteEmitter, node: Node) -> None:
     if set(op.step) == {1}:
         cut(e, source, op.begin, output, node.name)
         return
-    if op.step == (1, op.step[1], op.step[1], 1) and e.dtype(source) == "float32":
+    if op.step == (1, op.step[1], op.step[1], 1) and e.dtype(source) in ("float32", "int8"):
         every(e, source, op.begin, op.step[1], output, node.name)
         return
     inputs = [source, e.integers(f"{node.name}/begin", op.begin)]

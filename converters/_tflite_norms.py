@@ -41,6 +41,13 @@ def _layer_norm(e: TfliteEmitter, node: Node) -> None:
     e.operator(ADD, [scaled, beta], [e.value(node.output)])
 
 
+def _by_group(e: TfliteEmitter, node: Node, operand: str, run: Sequence[int]) -> int:
+    tensor = e.graph.constant(node, operand)
+    if tensor is None or tensor.data is None:
+        raise UnsupportedError(f"{node.name}: tflite wants a constant {operand}; got a computed one")
+    return e.constant(tensor.name, tensor.data.reshape(run), tensor.dtype)
+
+
 def _group_norm(e: TfliteEmitter, node: Node) -> None:
     """Spell the definition out; one group, or one for each channel, needs no reshape.
 
@@ -57,7 +64,7 @@ def _group_norm(e: TfliteEmitter, node: Node) -> None:
         run = [op.groups, channels // op.groups]
         inner, axes = (shape[0], elements(shape[1:-1]), *run), [1, 3]
         x = e.reshaped(x, f"{node.name}/groups", inner)
-        gamma, beta = (e.arranged(node, name, lambda data: data.reshape(run)) for name in ("gamma", "beta"))
+        gamma, beta = (_by_group(e, node, name, run) for name in ("gamma", "beta"))
     centred, factor = _centred(e, node, x, inner, axes)
     narrow = (shape[0], *(1,) * (len(inner) - len(run) - 1), *run)
     slope = e.step(f"{node.name}/slope", narrow, MUL, [factor, gamma])
@@ -73,10 +80,14 @@ def _l2_normalize(e: TfliteEmitter, node: Node) -> None:
     """The input / sqrt(max(sum of squares, epsilon^2)).
 
     L2_NORMALIZATION, whose epsilon is 1e-6, is outside of XNNPACK and not faster: one vector of 128 behind a dense
-    layer takes 3.1 us either way, 13 x 13 x 64 takes 14.9 us spelled out and 20.5 us with the operator.
+    layer takes 3.1 us either way, 13 x 13 x 64 takes 14.9 us spelled out and 20.5 us with the operator. Integers are
+    left to the operator.
     """
     op: Any = node.op
     shape, x = e.shape(node.output), e.value(node.inputs[0])
+    if e.dtype(x) != "float32":
+        e.operator(Spec(kind="L2_NORMALIZATION", options="L2Norm"), [x], [e.value(node.output)])
+        return
     least = max(op.epsilon**2, float(np.finfo(np.float32).tiny))
     squares = e.step(f"{node.name}/squares", shape, MUL, [x, x])
     inputs = [squares, e.integers(f"{node.name}/axes", [len(shape) - 1])]

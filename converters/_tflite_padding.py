@@ -23,7 +23,7 @@ def pad(e: TfliteEmitter, node: Node) -> None:
         shape, pair = e.sizes(source), op.padding[axis]
         places = np.pad(np.arange(known(shape[axis])), pair, mode=op.mode).tolist()
         label, padded = f"{node.name}/axis_{axis}", (*shape[:axis], len(places), *shape[axis + 1 :])
-        result = output if axis == axes[-1] else e.tensor(label, padded, e.dtype(source))
+        result = output if axis == axes[-1] else e.tensor(label, padded, e.elements(source))
         if sum(pair) < MOST_JOINED:
             join(e, _pieces(e, source, axis, places, pair, label), axis, result)
         else:

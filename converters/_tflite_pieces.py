@@ -21,7 +21,7 @@ def cut(e: TfliteEmitter, source: int, begin: Sequence[int], output: int, name: 
 def run(e: TfliteEmitter, source: int, axis: int, begin: int, size: int, name: str) -> int:
     """Return the positions begin .. begin + size - 1 of one axis."""
     shape = e.sizes(source)
-    output = e.tensor(name, (*shape[:axis], size, *shape[axis + 1 :]), e.dtype(source))
+    output = e.tensor(name, (*shape[:axis], size, *shape[axis + 1 :]), e.elements(source))
     cut(e, source, [begin if each == axis else 0 for each in range(len(shape))], output, name)
     return output
 
@@ -40,7 +40,7 @@ def join(e: TfliteEmitter, pieces: Sequence[int], axis: int, output: int) -> Non
         first = min(range(len(pieces) - count + 1), key=lambda i: sum(sizes[i : i + count]))
         chosen = slice(first, first + count)
         part = (*shape[:axis], sum(sizes[chosen]), *shape[axis + 1 :])
-        pieces[chosen] = [e.step(f"{e.label(output)}/{len(pieces)}", part, spec, pieces[chosen], e.dtype(output))]
+        pieces[chosen] = [e.step(f"{e.label(output)}/{len(pieces)}", part, spec, pieces[chosen], e.elements(output))]
     e.operator(spec, pieces, [output])
 
 
@@ -64,14 +64,14 @@ def repeat(e: TfliteEmitter, source: int, factors: Sequence[int], output: int, n
         head, row = (batch, *sizes[: axis + 1]), prod(map(known, sizes[axis + 1 :]))
         if e.sizes(source) != (*head, row):
             source = e.reshaped(source, f"{name}/rows_{axis}", (*head, row))
-        joined = e.tensor(f"{name}/repeated_{axis}", (*head, row * factors[axis]), e.dtype(source))
+        joined = e.tensor(f"{name}/repeated_{axis}", (*head, row * factors[axis]), e.elements(source))
         join(e, [source] * factors[axis], len(head), joined)
         source, sizes[axis] = joined, known(sizes[axis]) * factors[axis]
     e.reshaped(source, name, e.sizes(output), output)
 
 
 def every(e: TfliteEmitter, source: int, begin: Sequence[int], stride: int, output: int, name: str) -> None:
-    """Fill `output` with every stride-th position of an image of float32, from (N, height, width, C) begin on.
+    """Fill `output` with every stride-th position of an image, from (N, height, width, C) begin on.
 
     XNNPACK takes no STRIDED_SLICE with steps above 1 (nor a MAX_POOL_2D of one position), but SPACE_TO_DEPTH: what is
     wanted are the channels of one position of each block. ResNet-20's two, one thread of an AVX-512 CPU: one partition
@@ -85,7 +85,7 @@ def every(e: TfliteEmitter, source: int, begin: Sequence[int], stride: int, outp
     blocks = [known(n) // stride for n in e.sizes(source)[1:3]]
     joined = (batch, *blocks, stride * stride * known(channels))
     spec = Spec(kind="SPACE_TO_DEPTH", options="SpaceToDepth", fields={"blockSize": stride})
-    source = e.step(f"{name}/blocks", joined, spec, [source])
+    source = e.step(f"{name}/blocks", joined, spec, [source], e.elements(source))
     row, column = (first % stride for first in begin[1:3])
     first = (row * stride + column) * known(channels) + begin[3]
     cut(e, source, (begin[0], begin[1] // stride, begin[2] // stride, first), output, name)

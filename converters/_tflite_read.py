@@ -11,6 +11,7 @@ from . import _tflite_read_custom as custom
 from . import _tflite_read_elementwise as elementwise
 from . import _tflite_read_layers as layers
 from . import _tflite_read_moving as moving
+from . import _tflite_read_scales as scales
 from . import _tflite_read_slicing as slicing
 from . import _tflite_read_windows as windows
 from ._tflite_read_call import Call, Row
@@ -24,6 +25,7 @@ ROWS: dict[str, Row] = {
     **elementwise.ROWS,
     **moving.ROWS,
     **slicing.ROWS,
+    **scales.ROWS,
     **windows.CUSTOM,
     **custom.CUSTOM,
 }

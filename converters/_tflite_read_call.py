@@ -1,6 +1,7 @@
 """One operator of a .tflite file as its row sees it: operands, options, and the nodes that it becomes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgecnn.shapes import Padding, Shape, broadcast_shapes, same_padding, show_
 
 from ._tflite_read_file import MOST_AXES, OperatorRecord
 from ._tflite_read_network import BATCH, HINT, MOST_KNOWN, Constant, Network, Value, holds_batch, is_known
+from ._tflite_read_quantization import bias_scales
 
 ACTIVATIONS: dict[int, ops.Op | None] = {
     0: None,
@@ -23,6 +25,9 @@ ACTIVATIONS: dict[int, ops.Op | None] = {
     4: ops.Tanh(),
 }
 """ActivationFunctionType -> operator. Source: schema.fbs."""
+
+FUSED = (ops.ReLU, ops.ReLU6)
+"""Activations that stay inside a quantized operator, where they clamp its integers."""
 
 SAME = 0
 """Padding of windows, else VALID. Source: schema.fbs, Padding."""
@@ -34,6 +39,11 @@ class Call:
     def __init__(self, network: Network, operator: OperatorRecord) -> None:
         self.network, self.operator = network, operator
         self.name = network.name(operator.outputs[0])
+        self._numbers: dict[int, Value] | None = None
+
+    def compute_in_float(self) -> None:
+        """Take quantized operands as the numbers that they stand for, and quantize the result of the last node."""
+        self._numbers = {}
 
     def __len__(self) -> int:
         return len(self.operator.inputs)
@@ -42,7 +52,12 @@ class Call:
         """Return an operand that must be there."""
         if not self.has(position):
             raise InputFileError(f"{self.where}: input {position} was wanted; it has {len(self)}")
-        return self.network.value(self.operator.inputs[position])
+        found = self.network.value(self.operator.inputs[position])
+        if self._numbers is None or self.network.quantization(found) is None:
+            return found
+        if position not in self._numbers:
+            self._numbers[position] = self.step("numbers", ops.Dequantize(), found)
+        return self._numbers[position]
 
     def values(self) -> list[Value]:
         """Return all operands."""
@@ -62,6 +77,17 @@ class Call:
         if len(shape) != rank:
             raise InputFileError(f"{self.where}: input {position} of {rank} axes was wanted; got {show_shape(shape)}")
         return shape
+
+    def bias(self, position: int, x: Value, kernel: Value) -> tuple[Value, ...]:
+        """Return the bias as operands: none, or one, which has a scale where input and kernel have one."""
+        if not self.has(position):
+            return ()
+        value = self.value(position)
+        own, given = (self.network.quantization(each) for each in (x, kernel))
+        if isinstance(value, Constant) and value.quantization is None and value.dtype in ("int32", "int64"):
+            scales = None if own is None or given is None else bias_scales(own, given, value.dtype)
+            return (replace(value, dtype="float32", quantization=scales) if scales else value,)
+        return (value,)
 
     def vector(self, position: int) -> Value:
         """Return an operand that must have a last axis."""
@@ -124,10 +150,21 @@ class Call:
         number = self.option_or("fusedActivationFunction", 0)
         if number not in ACTIVATIONS:
             raise self.unsupported(f"the activation {number} inside it is not read")
-        activation = ACTIVATIONS[number]
+        activation, scales = ACTIVATIONS[number], self.network.given(self.operator.outputs[0])
+        if scales is not None and self._numbers is not None:
+            linear = self.step("linear", op, *inputs)
+            active = linear if activation is None else self.step("active", activation, linear)
+            return self.network.nodes(self.name, ops.Quantize(), (active,), (self.name,))[0]
+        if scales is not None and isinstance(activation, FUSED) and hasattr(op, "activation"):
+            op, activation = replace(op, activation=activation), None  # type: ignore[call-arg]
         if activation is None:
             return self.network.nodes(self.name, op, inputs, (self.name,))[0]
-        return self.network.nodes(self.name, activation, (self.step("linear", op, *inputs),), (self.name,))[0]
+        if scales is not None and isinstance(activation, ops.Tanh):
+            raise self.unsupported("TANH inside a quantized operator is not read; it has no scale of its own")
+        linear = self.step("linear", op, *inputs)
+        if isinstance(linear, str):
+            self.network.keep(linear, scales)
+        return self.network.nodes(self.name, activation, (linear,), (self.name,))[0]
 
     def step(self, label: str, op: ops.Op, *inputs: Value) -> Value:
         """Add one of several nodes."""
@@ -206,3 +243,13 @@ class Call:
 
 Row = Callable[[Call], Value | tuple[Value, ...]]
 """Adds an operator's nodes and returns its outputs."""
+
+
+def in_float(row: Row) -> Row:
+    """Return the row of an operator that becomes several nodes, between which no file states a scale."""
+
+    def read(call: Call) -> Value | tuple[Value, ...]:
+        call.compute_in_float()
+        return row(call)
+
+    return read

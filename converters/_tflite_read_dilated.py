@@ -26,7 +26,10 @@ VALID = 1
 ARITHMETIC = ("ADD", "SUB", "MUL")
 """May lie between with one number for each channel: they know no position."""
 
-UNARY = ("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "HARD_SWISH", "LOGISTIC", "TANH", "ELU")
+UNARY = (
+    *("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "HARD_SWISH", "LOGISTIC", "TANH", "ELU"),
+    *("QUANTIZE", "DEQUANTIZE"),
+)
 """May lie between, too."""
 
 LONGEST = 8
@@ -81,6 +84,8 @@ def _fold(file: FileRecord, operators: dict[int, OperatorRecord], chain: _Chain)
     block, padding = (_numbers(file, first, position) for position in (1, 2))
     again, crops = (_numbers(file, last, position) for position in (1, 2))
     count = len(block)
+    if not (_keeps_scale(file, first) and _keeps_scale(file, last)):
+        return False
     if not 1 <= count <= 2 or block != again or len(padding) != 2 * count or len(crops) != 2 * count:
         return False
     rest = [a - b for a, b in zip(padding, crops, strict=True)]
@@ -112,6 +117,12 @@ def _changed(
         elif operator.kind in ("RESHAPE", "SQUEEZE") and _loses_height(file, operator):
             options = SimpleNamespace(squeezeDims=np.asarray([1]))
             yield place, replace(operator, kind="SQUEEZE", options=options, inputs=operator.inputs[:1])
+
+
+def _keeps_scale(file: FileRecord, operator: OperatorRecord) -> bool:
+    """Tell whether what goes in and what comes out are the same integers; what is padded stands for 0 then."""
+    before, after = (file.tensors[numbers[0]].quantization for numbers in (operator.inputs, operator.outputs))
+    return before == after
 
 
 def _is_plain(operator: OperatorRecord) -> bool:

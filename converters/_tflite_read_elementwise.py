@@ -1,13 +1,15 @@
 """Rows of TFLite's operators that work element by element, types and comparisons included."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
 from edgecnn import ops
+from edgecnn.quantization.axes import moved_scales
 
-from ._tflite_read_call import Call, Row
+from ._tflite_read_call import Call, Row, in_float
 from ._tflite_read_network import Constant, Value, is_known
 
 
@@ -78,23 +80,16 @@ def _prelu(call: Call) -> Value:
     """PRELU: the slopes have no batch, or one of 1."""
     slope, rank = call.value(1), len(call.shape(0))
     if isinstance(slope, Constant) and slope.data.ndim == rank > 1 and len(slope.data) == 1:
-        slope = Constant(name=slope.name, data=slope.data[0], dtype=slope.dtype)
+        slope = replace(slope, data=slope.data[0], quantization=moved_scales(slope.quantization, -1))
     return call.node(ops.PReLU(), call.value(0), slope)
 
 
 def _cast(call: Call) -> Value:
+    """CAST moves stored integers, whatever they stand for. Source: LiteRT, tflite/kernels/cast.cc."""
+    if call.network.quantization(call.value(0)) or call.network.given(call.operator.outputs[0]):
+        raise call.unsupported("it changes the type of integers that have a scale, and not what they stand for")
     dtype = call.network.stated_dtype(call.operator.outputs[0])
     return call.node(ops.Cast(dtype=dtype), call.value(0))
-
-
-def _dequantize(call: Call) -> Value:
-    """DEQUANTIZE of float16: a constant is one that is stored narrower than it computes."""
-    value = call.value(0)
-    if call.network.dtype(value) != "float16":
-        raise call.unsupported("quantized .tflite files are not read yet")
-    if isinstance(value, Constant):
-        return Constant(name=call.name, data=value.data, dtype="float32")
-    return call.node(ops.Cast(dtype="float32"), value)
 
 
 def _densify(call: Call) -> Value:
@@ -123,9 +118,9 @@ def _narrowed(call: Call, value: Value) -> Value:
     """Return a constant that is one number everywhere as that number, where the condition has the output's shape."""
     if not isinstance(value, Constant) or value.data.ndim == 0 or any(value.data.strides) or not value.data.size:
         return value
-    if call.shape(0) != value.data.shape:
+    if call.shape(0) != value.data.shape or (value.quantization and value.quantization.axis is not None):
         return value
-    return Constant(name=value.name, data=value.data.reshape(-1)[:1].reshape(()), dtype=value.dtype)
+    return replace(value, data=value.data.reshape(-1)[:1].reshape(()))
 
 
 def _not_equal(call: Call) -> Value:
@@ -137,14 +132,14 @@ ROWS: dict[str, Row] = {
     "SUB": _always(ops.Sub(), 2),
     "MUL": _always(ops.Mul(), 2),
     "DIV": _div,
-    "FLOOR_DIV": _floor_div,
-    "FLOOR_MOD": _floor_mod,
-    "ADD_N": _add_n,
+    "FLOOR_DIV": in_float(_floor_div),
+    "FLOOR_MOD": in_float(_floor_mod),
+    "ADD_N": in_float(_add_n),
     "POW": _always(ops.Pow(), 2),
     "MAXIMUM": _always(ops.Maximum(), 2),
     "MINIMUM": _always(ops.Minimum(), 2),
     "SQUARE": _square,
-    "SQUARED_DIFFERENCE": _squared_difference,
+    "SQUARED_DIFFERENCE": in_float(_squared_difference),
     "RELU": _always(ops.ReLU()),
     "RELU6": _always(ops.ReLU6()),
     "RELU_N1_TO_1": _always(ops.Clip(minimum=-1.0, maximum=1.0)),
@@ -169,7 +164,6 @@ ROWS: dict[str, Row] = {
     "LOG": _always(ops.Log()),
     "CAST": _cast,
     "DENSIFY": _densify,
-    "DEQUANTIZE": _dequantize,
     "EQUAL": _always(ops.Equal(), 2),
     "NOT_EQUAL": _not_equal,
     "GREATER": _always(ops.Greater(), 2),

@@ -16,9 +16,11 @@ import numpy as np
 
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import Padding
 
 from ._flatbuffer import followed, mapped, schema
+from ._tflite_read_quantization import quantization, unpacked
 from ._tflite_sparse import dense, levels
 from ._unique_names import unique
 
@@ -35,12 +37,14 @@ PLACEHOLDER = 127
 OUTSIDE = 1
 """A Buffer's offset above this points behind the flatbuffer. Source: schema.fbs, Buffer."""
 
+PACKED = "INT4"
 NUMPY = {
     "BOOL": "bool",
     **{name: name.lower() for name in ("FLOAT16", "FLOAT32", "FLOAT64", "INT8", "INT16", "INT32", "INT64")},
     **{name: name.lower() for name in ("UINT8", "UINT16", "UINT32", "UINT64")},
+    PACKED: "int8",
 }
-"""TensorType -> NumPy's name, for those that NumPy has."""
+"""TensorType -> NumPy's name, for those that NumPy holds; two numbers of int4 are one byte of the file."""
 
 
 Ports = tuple[tuple[str, int], ...]
@@ -57,7 +61,7 @@ class TensorRecord:
         signature: Sizes with -1 for those that are open; the shape where the file has none.
         kind: TensorType, by name.
         data: A constant's values, or None.
-        is_quantized: Integers that stand for scale * (q - zero_point).
+        quantization: Of integers that stand for numbers; None where numbers are stored as they are.
     """
 
     name: str
@@ -65,7 +69,7 @@ class TensorRecord:
     signature: tuple[int, ...]
     kind: str
     data: Array | None
-    is_quantized: bool
+    quantization: Quantization | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +109,7 @@ def read_file(path: Path) -> FileRecord:
 
     Raises:
         InputFileError: When the file is damaged.
-        UnsupportedError: When it is quantized.
+        UnsupportedError: When its scales are of a kind that is not read.
     """
     content = mapped(path)
     with followed(path):
@@ -131,7 +135,7 @@ class _Tables:
         tensors = tuple(self._tensor(main.Tensors(i)) for i in self._range(main.TensorsLength()))
         operators = tuple(self._operator(main.Operators(i), len(tensors)) for i in self._range(main.OperatorsLength()))
         signature = self._signature()
-        file = FileRecord(
+        return FileRecord(
             path=self._path,
             tensors=tensors,
             operators=operators,
@@ -140,8 +144,6 @@ class _Tables:
                 main.OutputsAsNumpy, tensors, signature and (signature.Outputs, signature.OutputsLength)
             ),
         )
-        _refuse_quantized(file)
-        return file
 
     def _tensor(self, table: Any) -> TensorRecord:
         name, shape = self._text(table.Name()), self._numbers(table.ShapeAsNumpy)
@@ -149,15 +151,22 @@ class _Tables:
         if len(shape) > MOST_AXES or min(shape, default=0) < 0 or prod(shape) > MOST_ELEMENTS:
             raise InputFileError(f"{self._path}: tensor '{name}': a sane shape was wanted; got {shape[:MOST_AXES]}")
         kind = self._types.get(table.Type(), f"type {table.Type()}")
-        scales = table.Quantization()
         return TensorRecord(
             name=name,
             shape=shape,
             signature=signature if len(signature) == len(shape) else shape,
             kind=kind,
             data=self._data(name, table, kind, shape),
-            is_quantized=scales is not None and scales.ScaleLength() > 0 and "INT" in kind,
+            quantization=self._quantization(name, table, kind, shape),
         )
+
+    def _quantization(self, name: str, table: Any, kind: str, shape: tuple[int, ...]) -> Quantization | None:
+        found = table.Quantization()
+        self._visit(0 if found is None else found.ScaleLength() + found.ZeroPointLength())
+        try:
+            return quantization(table, kind, shape)
+        except (InputFileError, UnsupportedError) as error:
+            raise type(error)(f"{self._path}: tensor '{name}': {error}") from None
 
     def _data(self, name: str, table: Any, kind: str, shape: tuple[int, ...]) -> Array | None:
         if table.Buffer() == 0:  # the empty one, which some files leave out
@@ -166,8 +175,9 @@ class _Tables:
         if kind not in NUMPY or (not len(stored) and 0 not in shape):
             return None
         dtype, sparsity = np.dtype(NUMPY[kind]), table.Sparsity()
-        size = prod(shape) * dtype.itemsize
-        self._bytes_left -= max(len(stored), size if sparsity is not None else 0)
+        size = -(-prod(shape) // 2) if kind == PACKED else prod(shape) * dtype.itemsize
+        is_made = sparsity is not None or kind == PACKED
+        self._bytes_left -= max(len(stored), prod(shape) * dtype.itemsize if is_made else 0)
         if self._bytes_left < 0:
             raise InputFileError(f"{self._path}: constants of at most {MOST_SHARING} times the file were wanted")
         if sparsity is not None:
@@ -176,6 +186,8 @@ class _Tables:
             wanted = f"{size} bytes for shape {shape}"
             raise InputFileError(f"{self._path}: tensor '{name}': {wanted} were wanted; got {len(stored)}")
         values: Array = stored[:size]
+        if kind == PACKED:
+            return unpacked(values, prod(shape)).reshape(shape)
         if kind == "BOOL":  # a copy, for bytes other than 0 and 1
             self._visit(len(values))
             return np.not_equal(values, 0).reshape(shape)
@@ -269,16 +281,3 @@ class _Tables:
     def _text(self, text: bytes | None) -> str:
         self._visit(len(text or b""))
         return (text or b"").decode(errors="replace")
-
-
-def _refuse_quantized(file: FileRecord) -> None:
-    """Refuse a file of integers that stand for real numbers: the one place that quantization will replace."""
-    ports = [number for _, number in (*file.inputs, *file.outputs)]
-    used = {number for each in file.operators for number in (*each.inputs, *each.outputs)}
-    for number in sorted({*ports, *used} - {-1}):
-        tensor = file.tensors[number]
-        if tensor.is_quantized:
-            raise UnsupportedError(
-                f"{file.path}: tensor '{tensor.name}' is quantized ({tensor.kind.lower()}); quantized .tflite files "
-                "are not read yet. Read the float32 or float16 file that it was made from."
-            )

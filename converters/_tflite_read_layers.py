@@ -5,7 +5,7 @@ from edgecnn.errors import InputFileError
 from edgecnn.ops import known
 from edgecnn.shapes import show_shape
 
-from ._tflite_read_call import Call, Row
+from ._tflite_read_call import Call, Row, in_float
 from ._tflite_read_network import HINT, Constant, Value
 
 
@@ -16,10 +16,12 @@ def _dense(call: Call) -> Value:
     """
     if call.option_or("weightsFormat", 0) != 0:
         raise call.unsupported("shuffled weights are not read")
+    if call.has(2) and not isinstance(call.value(1), Constant):
+        call.compute_in_float()
     kernel = call.turned(call.value(1), (1, 0), "kernel")
     features = known(call.network.shape(kernel)[0])
     x = call.vector(0) if call.option_or("keepNumDims", False) else _rows(call, features)
-    bias = (call.value(2),) if call.has(2) else ()
+    bias = call.bias(2, x, kernel)
     if isinstance(kernel, Constant):
         return call.node(ops.Dense(), x, kernel, *bias)
     if not bias:
@@ -75,6 +77,8 @@ def _reduction(kind: type[ops.Op]) -> Row:
 
 def _softmax(call: Call) -> Value:
     beta = float(call.option_or("beta", 1.0)) or 1.0
+    if beta != 1:
+        call.compute_in_float()
     x = call.vector(0)
     scaled = x if beta == 1 else call.step("scaled", ops.Mul(), x, call.scalar("beta", beta))
     return call.node(ops.Softmax(), scaled)
@@ -116,7 +120,7 @@ ROWS: dict[str, Row] = {
     "FULLY_CONNECTED": _dense,
     "BATCH_MATMUL": _batch_matmul,
     "SOFTMAX": _softmax,
-    "LOG_SOFTMAX": _log_softmax,
+    "LOG_SOFTMAX": in_float(_log_softmax),
     "L2_NORMALIZATION": lambda call: call.node(ops.L2Normalize(epsilon=1e-6), call.vector(0)),
     "LOCAL_RESPONSE_NORMALIZATION": _local_response,
     "MEAN": _reduction(ops.Mean),
@@ -125,5 +129,5 @@ ROWS: dict[str, Row] = {
     "REDUCE_MIN": _reduction(ops.Min),
     "REDUCE_PROD": _reduction(ops.Prod),
     "ARG_MAX": _arg(is_least=False),
-    "ARG_MIN": _arg(is_least=True),
+    "ARG_MIN": in_float(_arg(is_least=True)),
 }

@@ -1,5 +1,6 @@
 """Rows of TFLite's operators that move data: padding, reshaping, joining, repeating, and the shapes that they use."""
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -32,7 +33,7 @@ def _pad(call: Call) -> Value:
         filled = call.value(2)
         if not isinstance(filled, Constant) or filled.data.size != 1:
             raise call.unsupported("the value that it pads with must be one constant")
-        value = float(filled.data.reshape(-1)[0])
+        value = float(filled.numbers().reshape(-1)[0])
     return call.node(ops.Pad(padding=_padding(call), value=value), call.value(0))
 
 
@@ -149,7 +150,7 @@ def _fill(call: Call) -> Value:
     sizes, value = call.integers(0), call.value(1)
     if not isinstance(value, Constant) or value.data.size != 1 or min(sizes, default=0) < 0:
         raise call.unsupported("it is read for known sizes and one constant only")
-    return _filled(call, value.data, tuple(sizes), value.dtype)
+    return replace(_filled(call, value.data, tuple(sizes), value.dtype), quantization=value.quantization)
 
 
 def _zeros_like(call: Call) -> Value:
@@ -159,7 +160,7 @@ def _zeros_like(call: Call) -> Value:
     return _filled(call, np.zeros((), dtype), tuple(map(known, shape)), dtype)
 
 
-def _filled(call: Call, value: Array, sizes: tuple[int, ...], dtype: str) -> Value:
+def _filled(call: Call, value: Array, sizes: tuple[int, ...], dtype: str) -> Constant:
     """Return a constant that is one number in memory."""
     call.network.spend(prod(sizes))
     return Constant(name=call.name, data=np.broadcast_to(value.reshape(()), sizes), dtype=dtype)

@@ -16,9 +16,12 @@ from edgecnn.builder import GraphBuilder, no_values
 from edgecnn.errors import InputFileError, UnsupportedError
 from edgecnn.graph import Array, Graph, Node, infer_shapes
 from edgecnn.kernels import evaluate_all
+from edgecnn.quantization.axes import turned_scales
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import Shape
 
 from ._tflite_read_file import MOST_ELEMENTS, NUMPY, FileRecord
+from ._tflite_read_quantization import check_agreement
 from ._unique_names import unique
 
 BATCH = 977 - (1 << 31)
@@ -52,11 +55,20 @@ class Constant:
         name: What its tensor will be called, if that is free.
         data: As stored.
         dtype: The type that the arithmetic sees.
+        quantization: Of integers that stand for numbers.
+        stored_name: What the tensor of the integers will be called where a Dequantize node gives the numbers; empty
+            where the constant is taken as it is.
     """
 
     name: str
     data: Array
     dtype: str
+    quantization: Quantization | None = None
+    stored_name: str = ""
+
+    def numbers(self) -> Array:
+        """Return what the stored integers stand for."""
+        return self.data if self.quantization is None else self.quantization.dequantize(self.data)
 
 
 Value = str | Constant
@@ -80,8 +92,12 @@ class Network:
         self._bounds: dict[Constant, tuple[int, int]] = {}
         self._stored: dict[str, Array] = {}
         self._taken: dict[str, int] = {}
+        self._given: dict[str, Quantization] = {}
+        self._quantizations: dict[str, Quantization] = {}
         for number, tensor in enumerate(file.tensors):
-            self._names[number] = self.inner_name(tensor.name or f"tensor_{number}")
+            name = self._names[number] = self.inner_name(tensor.name or f"tensor_{number}")
+            if tensor.quantization is not None:
+                self._given[name] = tensor.quantization
 
     def name(self, number: int) -> str:
         """Return the name of a tensor of the file, unique there."""
@@ -109,6 +125,7 @@ class Network:
         name, dtype = self._names[number], self.stated_dtype(number)
         self.builder.input(name, shape, dtype=dtype)
         self._dtypes[name], self.values[number] = dtype, name
+        self.keep(name, self._given.get(name))
 
     def value(self, number: int) -> Value:
         """Return what a tensor of the file is, a constant of the file included."""
@@ -117,14 +134,16 @@ class Network:
         tensor, name = self.file.tensors[number], self._names[number]
         if tensor.data is None:
             raise InputFileError(f"{self.file.path}: tensor '{name}' is used before an operator gives it")
-        place = (tensor.data.__array_interface__["data"][0], tensor.shape, tensor.kind)
-        found = Constant(name=name, data=tensor.data, dtype=str(tensor.data.dtype))
+        place = (tensor.data.__array_interface__["data"][0], tensor.shape, tensor.kind, tensor.quantization)
+        dtype = str(tensor.data.dtype) if tensor.quantization is None else "float32"
+        found = Constant(name=name, data=tensor.data, dtype=dtype, quantization=tensor.quantization)
         self.values[number] = self._shared.setdefault(place, found)
         return self.values[number]
 
     def turned(self, value: Constant, permutation: tuple[int, ...]) -> Constant:
         """Return a constant with its axes in another order, one view for all that take it."""
-        found = Constant(name=value.name, data=value.data.transpose(permutation), dtype=value.dtype)
+        scales = turned_scales(value.quantization, permutation)
+        found = replace(value, data=value.data.transpose(permutation), quantization=scales)
         return self._turned.setdefault((value, permutation), found)
 
     def bounds(self, value: Constant) -> tuple[int, int]:
@@ -142,8 +161,10 @@ class Network:
         return value.dtype if isinstance(value, Constant) else self._dtypes[value]
 
     def stated_dtype(self, number: int) -> str:
-        """Return the element type that the file states for a tensor."""
+        """Return the type that the arithmetic sees in what the file states for a tensor."""
         kind = self.file.tensors[number].kind
+        if self.file.tensors[number].quantization is not None:
+            return "float32"
         if kind not in NUMPY:
             raise UnsupportedError(f"{self.file.path}: tensor '{self._names[number]}' holds {kind.lower()}, no numbers")
         return NUMPY[kind]
@@ -161,7 +182,25 @@ class Network:
             )
         dtype = op.output_dtype([self._dtypes[each] for each in operands])
         self._dtypes.update(dict.fromkeys(found, dtype))
+        moved = self._quantizations.get(operands[0]) if isinstance(op, (*MOVING, ops.Identity)) else None
+        for each in found:
+            self.keep(each, self._given.get(each, moved))
         return found
+
+    def given(self, number: int) -> Quantization | None:
+        """Return the quantization that the file states for a tensor."""
+        return self.file.tensors[number].quantization
+
+    def quantization(self, value: Value) -> Quantization | None:
+        """Return what the integers of a value stand for, or None where operators take it as numbers."""
+        if isinstance(value, Constant):
+            return None if value.stored_name else value.quantization
+        return self._quantizations.get(value)
+
+    def keep(self, name: str, found: Quantization | None) -> None:
+        """Note a tensor's quantization; an Opaque's output may be something else than the file states."""
+        if found is not None and self._dtypes[name] == "float32":
+            self._quantizations[name] = found
 
     def placed(self, value: Value) -> str:
         """Return the tensor of a value; a constant enters the Graph here."""
@@ -169,6 +208,12 @@ class Network:
             return value
         if value in self._placed:
             return self._placed[value]
+        if value.stored_name:
+            stored = self.placed(replace(value, name=value.stored_name, stored_name=""))
+            name = self.inner_name(value.name) if value.name in self._dtypes else value.name
+            self.nodes(name, ops.Dequantize(), (stored,), (name,))
+            self._placed[value] = name
+            return name
         if holds_batch(value):
             raise UnsupportedError(
                 f"{self.file.path}: '{value.name}' depends on the batch, which the file leaves open. {HINT}"
@@ -181,15 +226,21 @@ class Network:
             name, np.broadcast_to(np.zeros((), value.dtype), value.data.shape) if is_narrow else value.data
         )
         self._dtypes[name], self._placed[value] = value.dtype, name
+        self.keep(name, value.quantization)
         return name
 
     def finish(self) -> Graph:
         """Return the Graph with the ports that the file names."""
         outputs = {port: self.placed(self.value(number)) for port, number in self.file.outputs}
         graph = self.builder.finish(outputs)
-        tensors = {name: replace(graph.tensors[name], data=data) for name, data in self._stored.items()}
+        tensors = {
+            name: replace(tensor, data=self._stored.get(name, tensor.data), quantization=self._quantizations.get(name))
+            for name, tensor in graph.tensors.items()
+        }
         ports = tuple(replace(port, name=name) for port, (name, _) in zip(graph.inputs, self.file.inputs, strict=True))
-        return replace(graph, inputs=ports, tensors={**graph.tensors, **tensors})
+        graph = replace(graph, inputs=ports, tensors=tensors)
+        check_agreement(self.file.path, graph)
+        return graph
 
     def _evaluated(
         self, name: str, op: ops.Op, known: Sequence[Constant], outputs: Sequence[str]
@@ -214,12 +265,11 @@ class Network:
 
 
 def is_known(value: Value) -> bool:
-    """Tell whether a value is a small constant of integers or booleans."""
-    return isinstance(value, Constant) and value.data.dtype.kind in "iub" and value.data.size <= MOST_KNOWN
+    """Tell whether a value is a small constant of integers or booleans that stand for themselves."""
+    is_whole = isinstance(value, Constant) and value.quantization is None
+    return isinstance(value, Constant) and is_whole and value.data.dtype.kind in "iub" and value.data.size <= MOST_KNOWN
 
 
 def holds_batch(value: Constant) -> bool:
     """Tell whether a symbolic batch is among known integers."""
-    return (
-        value.data.dtype in (np.int32, np.int64) and value.data.size <= MOST_KNOWN and bool((value.data == BATCH).any())
-    )
+    return value.data.dtype in (np.int32, np.int64) and is_known(value) and bool((value.data == BATCH).any())

@@ -8,7 +8,7 @@ from edgecnn.errors import InputFileError
 from edgecnn.ops import known
 from edgecnn.shapes import Padding
 
-from ._tflite_read_call import SAME, Call, Row
+from ._tflite_read_call import SAME, Call, Row, in_float
 from ._tflite_read_network import Value
 
 OUT_FIRST = (1, 2, 3, 0)
@@ -43,11 +43,8 @@ def _convolution(call: Call, kernel: Value, axes: str, groups: int) -> Value:
     size = tuple(known(n) for n in call.network.shape(kernel)[: len(axes)])
     padding = call.window_padding(call.shape(0), size, stride, dilation)
     op = ops.Conv(stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return call.node(op, call.value(0), kernel, *_bias(call, 2))
-
-
-def _bias(call: Call, position: int) -> tuple[Value, ...]:
-    return (call.value(position),) if call.has(position) else ()
+    x = call.value(0)
+    return call.node(op, x, kernel, *call.bias(2, x, kernel))
 
 
 def _conv_transpose(call: Call) -> Value:
@@ -80,7 +77,8 @@ def _laid(call: Call, kernel: Value, axes: str) -> Value:
         after = (known(n) - 1) * s + known(f) - before - size
         padding.append((before, max(after, 0)))
         extra.append(max(-after, 0))
-    return _transposed(call, stride, tuple(padding), tuple(extra), (call.value(2), kernel, *_bias(call, 3)))
+    x = call.value(2)
+    return _transposed(call, stride, tuple(padding), tuple(extra), (x, kernel, *call.bias(3, x, kernel)))
 
 
 def _transposed(
@@ -106,7 +104,8 @@ def _conv_transpose_bias(call: Call) -> Value:
     for n, f, s in zip(call.ranked(0, 4)[1:3], call.network.shape(kernel)[:2], (down, across), strict=True):
         cut = max(known(f) - (known(n) - 1) % s - 1, 0) if kind == 1 else 0
         padding.append((cut // 2, cut - cut // 2))
-    return _transposed(call, (down, across), tuple(padding), (0, 0), (call.value(0), kernel, *_bias(call, 2)))
+    x = call.value(0)
+    return _transposed(call, (down, across), tuple(padding), (0, 0), (x, kernel, *call.bias(2, x, kernel)))
 
 
 def _pool(kind: type[ops.MaxPool] | type[ops.AveragePool]) -> Row:
@@ -158,7 +157,7 @@ ROWS: dict[str, Row] = {
     "TRANSPOSE_CONV": _conv_transpose,
     "MAX_POOL_2D": _pool(ops.MaxPool),
     "AVERAGE_POOL_2D": _pool(ops.AveragePool),
-    "L2_POOL_2D": _l2_pool,
+    "L2_POOL_2D": in_float(_l2_pool),
     "RESIZE_BILINEAR": _resize("bilinear"),
     "RESIZE_NEAREST_NEIGHBOR": _resize("nearest"),
     "DEPTH_TO_SPACE": _blocks(ops.DepthToSpace),

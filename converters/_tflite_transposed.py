@@ -48,7 +48,7 @@ def conv_transpose(e: TfliteEmitter, node: Node) -> None:
     if full == sizes:
         from_image(e, node, emit)
         return
-    inner = e.tensor(f"{node.name}/whole", whole)
+    inner = e.tensor(f"{node.name}/whole", whole, e.elements(e.value(node.output)))
     emit(inner)
     from_image(e, node, lambda result: cut(e, inner, (0, *window.befores, 0), result, node.name))
 
@@ -59,20 +59,28 @@ def _each_group(e: TfliteEmitter, node: Node, window: "_Window", spec: Spec, sou
     outputs, channels = (known(e.sizes(image)[-1]) // op.groups for image in (result, source))
     shape = (*map(known, e.sizes(result)[:-1]), outputs)
     sizes = e.integers(f"{node.name}/sizes", shape)
+    constant = e.constant_behind(node.inputs[1])
+    zero = constant.quantization.zero_point[0] if constant and constant.quantization else 0
 
     def inputs_of(group: int, label: str) -> list[int]:
         own = slice(group * outputs, (group + 1) * outputs)
         image = (
             run(e, source, len(shape) - 1, group * channels, channels, f"{node.name}{label}/input") if label else source
         )
-        inputs = [sizes, e.arranged(node, "kernel", lambda data: window.arranged(data[..., own]), label), image]
-        return [*inputs, e.arranged(node, "bias", lambda data: data[own], label)] if node.operand("bias") else inputs
+        # Runtimes before LiteRT have no TRANSPOSE_CONV of float numbers with an int8 kernel.
+        arranged = partial(window.arranged, zero=zero)
+        kernel = e.kernel(node, arranged, axis=window.out_axis, part=own, label=label, is_wide=True)
+        inputs = [sizes, kernel, image]
+        return [*inputs, e.bias(node, kernel, part=own, label=label)] if node.operand("bias") else inputs
 
     if op.groups == 1:
         e.operator(spec, inputs_of(0, ""), [result])
         return
     labels = [f"/group_{group}" for group in range(op.groups)]
-    pieces = [e.step(f"{node.name}{label}", shape, spec, inputs_of(group, label)) for group, label in enumerate(labels)]
+    kind = e.elements(result)
+    pieces = [
+        e.step(f"{node.name}{each}", shape, spec, inputs_of(group, each), kind) for group, each in enumerate(labels)
+    ]
     join(e, pieces, len(shape) - 1, result)
 
 
@@ -132,16 +140,17 @@ class _Window:
         self.dilation: Sizes = (*self.ones, *op.dilation)
         self.befores: Sizes = (*(0 for _ in self.ones), *(before for before, _ in op.padding))
         self.kernel_size: Sizes = (*self.ones, *map(known, kernel[:-2]))
+        self.out_axis = 3 if len(self.kernel_size) == 3 else 0
         self.spans = tuple(effective_kernel_size(f, d) for f, d in zip(self.kernel_size, self.dilation, strict=True))
 
-    def arranged(self, kernel: Array) -> Array:
+    def arranged(self, kernel: Array, zero: int = 0) -> Array:
         """Return the kernel (spatial..., in, out), its positions `dilation` apart, as TFLite has it.
 
-        That is (out, height, width, in), but (depth, height, width, out, in).
+        That is (out, height, width, in), but (depth, height, width, out, in). Between them lies what stands for zero.
         """
-        result = np.zeros((*self.spans, *kernel.shape[-2:]), kernel.dtype)
+        result = np.full((*self.spans, *kernel.shape[-2:]), zero, kernel.dtype)
         result[tuple(slice(None, None, step) for step in self.dilation)] = kernel.reshape(*self.ones, *kernel.shape)
-        return np.moveaxis(result, -1, 3 if len(self.spans) == 3 else 0)
+        return np.moveaxis(result, -1, self.out_axis)
 
     def turned(self, kernel: Array) -> Array:
         """Return the kernel (spatial..., in, out), its positions in the opposite order."""

@@ -7,7 +7,7 @@ from edgecnn import ops
 from edgecnn.extras import require
 from edgecnn.graph import Node
 
-from ._tflite_emitter import Spec, TfliteEmitter
+from ._tflite_emitter import DEQUANTIZE, Spec, TfliteEmitter
 
 Row = Callable[[TfliteEmitter, Node], None]
 
@@ -56,7 +56,15 @@ def _detection(e: TfliteEmitter, node: Node) -> None:
     e.operator(spec, [e.value(name) for name in node.inputs], [e.value(name) for name in node.outputs])
 
 
+def _dequantize(e: TfliteEmitter, node: Node) -> None:
+    """DEQUANTIZE; of a constant, each operator that takes it has it in its own arrangement (see `constant_behind`)."""
+    if not e.graph.tensors[node.inputs[0]].is_constant:
+        e.operator(DEQUANTIZE, [e.value(node.inputs[0])], [e.value(node.output)])
+
+
 ROWS: dict[type[ops.Op], Row] = {
+    ops.Quantize: _plain("QUANTIZE", "Quantize"),
+    ops.Dequantize: _dequantize,
     ops.Cast: _cast,
     ops.ArgMax: _argmax,
     ops.Greater: _plain("GREATER", "Greater"),

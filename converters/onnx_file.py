@@ -1,8 +1,9 @@
 """ONNX: read without the onnx package (_onnx_read), written NCHW with the lowest opset that carries the Graph.
 
 Opset 17 with IR version 8 is the floor: ONNX Runtime, its QNN provider and onnxruntime-web all load it. A fused
-activation is spelled out (Relu, Clip), which runtimes fuse again. What reads and what writes is imported when it is
-asked for: a conversion needs one half of a format.
+activation is spelled out (Relu, Clip), which runtimes fuse again; integers are QuantizeLinear and DequantizeLinear
+around float operators (opset 21 for 16 bits), which they fuse as well. What reads and what writes is imported when it
+is asked for: a conversion needs one half of a format.
 Source: onnx/onnx, docs/Operators.md and docs/Versioning.md.
 """
 
@@ -49,7 +50,7 @@ class OnnxFormat:
         return listing(path)
 
     def read(self, path: Path, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
-        """Read a float model of opset 9 or later. See interfaces.Reader.
+        """Read a model of opset 9 or later, float or quantized (QDQ, QOperator, dynamic). See interfaces.Reader.
 
         Everything computes in float32: float16 constants stay stored as they are, inputs and outputs that the file
         has in float16 or float64 become float32. Where a symbolic batch is mixed with other axes, the batch becomes 1.
@@ -60,7 +61,7 @@ class OnnxFormat:
 
         Raises:
             InputFileError: When the file is damaged.
-            UnsupportedError: When it is quantized, or leaves a size open.
+            UnsupportedError: When it leaves a size open.
         """
         from ._onnx_read import read_graph
 
@@ -68,9 +69,10 @@ class OnnxFormat:
 
     def readable_operators(self) -> frozenset[str]:
         """Return the operators that the reader has a row for."""
+        from ._onnx_read_dynamic import OWN
         from ._onnx_read_graph import ROWS
 
-        return frozenset(ROWS)
+        return frozenset(name for name in ROWS if not name.startswith(f"{OWN}."))
 
     def read_contract(self, path: Path) -> Contract | None:
         """Return the contract in metadata_props. See interfaces.Format."""

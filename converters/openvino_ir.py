@@ -1,8 +1,9 @@
 """OpenVINO IR: version 11, written NCHW as XML and .bin without OpenVINO.
 
 Every layer is of the earliest operation set that has it: opset1, but for a few (_ir_xml.OPSETS). Biases and fused
-activations are spelled out (Add, ReLU, Clamp), which the runtime fuses again. What reads and what writes is imported
-when it is asked for.
+activations are spelled out (Add, ReLU, Clamp), which the runtime fuses again. Integers are FakeQuantize layers between
+activations, and constants behind Convert, Subtract and Multiply, from which the runtime makes integer arithmetic as it
+does from NNCF's files. What reads and what writes is imported when it is asked for.
 Source: OpenVINO documentation, Available Operation Sets.
 """
 
@@ -10,11 +11,22 @@ from collections import Counter
 from pathlib import Path
 
 from edgecnn.contract import CONTRACT_KEY, Contract, Layout, parse_contract
+from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Graph
 from edgecnn.interfaces import Artifact, Listing
+from edgecnn.passes.explicit_quantization import dynamic_nodes
 
 SILENT = ("Const", "Parameter", "Result")
 """Layers that compute nothing."""
+
+
+def _refuse_dynamic(graph: Graph) -> None:
+    """Refuse kernels of integers under float activations that are to be rounded while the network runs."""
+    for name in sorted(dynamic_nodes(graph)):
+        raise UnsupportedError(
+            f"{name}: openvino: activations of calibrated ranges, or float ones, were wanted; got ones whose range is "
+            "found while it runs. Choose --recipe static_w8_a8 or weight_only_w8, or --to tflite."
+        )
 
 
 class OpenvinoFormat:
@@ -37,6 +49,7 @@ class OpenvinoFormat:
         from ._writing import contract_json, describe, refuse_unknown
 
         refuse_unknown(graph, ROWS.keys(), self, "Choose another format.", REFUSED)
+        _refuse_dynamic(graph)
         emitter = OpenvinoEmitter(graph)
         emitter.walk(ROWS)
         text = emitter.model(contract_json(graph, self.default_layout))

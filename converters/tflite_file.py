@@ -31,8 +31,9 @@ class TfliteFormat:
         return (path,)
 
     def read(self, path: Path, input_shapes: Mapping[str, Shape] | None = None) -> Graph:
-        """Read the main subgraph of a float32 or float16 file; its constants are views of the mapped file.
+        """Read the main subgraph of a file, quantized or not; its constants are views of the mapped file.
 
+        Integers stay what they are, with the scales that the file states: a quantized file becomes a quantized Graph.
         The first signature of that subgraph names the ports, the tensors do where there is none; other signatures are
         passed by. What reaches another subgraph (IF, WHILE, CALL), custom operators that are not known and builtin ones
         without a row are Opaque. A batch of -1 is symbolic; where the file calculates with it or moves it, it is 1.
@@ -43,7 +44,7 @@ class TfliteFormat:
 
         Raises:
             InputFileError: When the file is damaged.
-            UnsupportedError: When it is quantized, or holds a form of an operator that is not read, named.
+            UnsupportedError: When it holds a form of an operator, or scales of a kind, that is not read, named.
             UsageError: When input_shapes names no input of the file.
         """
         from edgecnn.passes.settle_layout import settle_layout
@@ -54,16 +55,22 @@ class TfliteFormat:
         return settle_layout(graph, self.default_layout)
 
     def write(self, graph: Graph, path: Path) -> Artifact:
-        """Write a deployed Graph. See interfaces.Writer."""
+        """Write a deployed Graph; what is quantized is stored as its integers. See interfaces.Writer.
+
+        Raises:
+            UnsupportedError: When TFLite has no operator for a node, or none that takes its integers and scales.
+        """
         from edgecnn.passes import volume_pool_in_two_steps
         from edgecnn.passes.hold_for_format import hold_for_format
 
         from ._tflite_emitter import TfliteEmitter
+        from ._tflite_integers import check_integers
         from ._tflite_metadata import METADATA_KEY, append_labels, metadata
         from ._tflite_rows import REFUSED, ROWS
         from ._writing import contract_json, describe, refuse_unknown
 
         refuse_unknown(graph, ROWS.keys(), self, "Choose --to onnx or openvino.", REFUSED)
+        check_integers(graph)
         pooled = volume_pool_in_two_steps.PASS(graph).graph
         held = hold_for_format(pooled, lambda port: port.layout == "NCHW", windows_first=False)
         emitter = TfliteEmitter(held)

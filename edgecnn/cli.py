@@ -16,7 +16,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("edgecnn.commands.build:build", "Build a network and save it as a .keras file to train."),
     "train": ("edgecnn.commands.train:train", "Train a network on labelled images."),
     "convert": ("edgecnn.commands.convert:convert", "Write TFLite, ONNX and OpenVINO artifacts, verified."),
+    "quantize": (
+        "edgecnn.commands.quantize:quantize",
+        "Write integer artifacts, and tell where the error comes from.",
+    ),
     "verify": ("edgecnn.commands.verify:verify", "Compare artifacts with their source on real images."),
+    "evaluate": (
+        "edgecnn.commands.evaluate:evaluate_command",
+        "Count how often artifacts are right, and if they differ.",
+    ),
     "run": ("edgecnn.commands.run:run", "Classify an image with an artifact."),
     "bench": ("edgecnn.commands.bench:bench", "Measure the latency of artifacts, interleaved."),
     "targets": ("edgecnn.commands.targets:targets", "Tell which runtimes can be used here, and why not."),

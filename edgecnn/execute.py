@@ -35,7 +35,8 @@ def execute(
         stored: Whether quantized tensors are returned as their integers, and not as the numbers that they stand for.
 
     Returns:
-        Port name -> values, and tensor name -> values for what was fetched. Each tensor is freed after its last use.
+        Port name -> values, and tensor name -> values for what was fetched, which comes first where a port has the name
+        of another tensor. Each tensor is freed after its last use.
 
     Raises:
         UsageError: When an input is missing or does not have the port's shape (any batch goes, though), or when no
@@ -56,7 +57,7 @@ def execute(
 
     values = _run(graph, inputs, wanted, apply)
     found = {name: _shown(graph.tensors[name], values.get(name), stored=stored) for name in wanted}
-    return {**{name: found[name] for name in fetch}, **{port.name: found[port.tensor] for port in graph.outputs}}
+    return {**{port.name: found[port.tensor] for port in graph.outputs}, **{name: found[name] for name in fetch}}
 
 
 def _run(graph: Graph, inputs: Mapping[str, Array], wanted: Container[str], apply: Apply) -> dict[str, Array]:

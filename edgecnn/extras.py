@@ -10,6 +10,7 @@ EXTRA_OF = {
     "flatbuffers": "tflite",
     "h5py": "keras",
     "keras": "train",
+    "matplotlib": "report",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",

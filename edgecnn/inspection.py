@@ -1,7 +1,7 @@
 """Inspect a model: what its file states, what it costs where we can read it, and what stands against converting it.
 
-A file is listed from its own tables first (interfaces.Lister), so that one that our reader refuses, a quantized one
-for instance, is shown all the same, with the reader's reason.
+A file is listed from its own tables first (interfaces.Lister), so that one that our reader refuses is shown all the
+same, with the reader's reason.
 """
 
 from collections import Counter
@@ -12,10 +12,11 @@ from pathlib import Path
 from edgecnn.contract import Contract
 from edgecnn.count import Cost, count
 from edgecnn.errors import InputFileError
-from edgecnn.graph import Graph, Port, external_shape
+from edgecnn.graph import Graph, Port, Tensor, external_shape
 from edgecnn.interfaces import Format, ListedPort, Lister, Listing, Reader
 from edgecnn.ops import Opaque, Transpose
 from edgecnn.ports import IMAGE_RANK
+from edgecnn.quantization.recognize import Storage, recognize
 from edgecnn.source import Choices, Source, existing, format_of, is_zoo_name, load_source
 
 
@@ -53,6 +54,11 @@ class Inspection:
         """Operators of the file that have no row in our vocabulary, and how often each occurs."""
         nodes = self.graph.nodes if self.graph else ()
         return dict(Counter(node.op.kind for node in nodes if isinstance(node.op, Opaque)).most_common())
+
+    @property
+    def storage(self) -> Storage | None:
+        """How the network's numbers are stored, or None where it could not be read."""
+        return None if self.graph is None else recognize(self.graph)
 
     @property
     def transposes(self) -> int:
@@ -109,7 +115,7 @@ def _sizes(form: Format, path: Path) -> dict[str, int]:
 
 def _of_graph(model: str, graph: Graph, form: Format | None = None) -> Inspection:
     """Return the inspection of a network without tables of its own (from no file, or of no Lister): its Graph's."""
-    types = Counter(tensor.dtype for tensor in graph.tensors.values())
+    types = Counter(tensor.stored_dtype for tensor in graph.tensors.values())
     stored = Counter[str]()
     for tensor in graph.tensors.values():
         if tensor.data is not None:
@@ -137,7 +143,21 @@ def _of_graph(model: str, graph: Graph, form: Format | None = None) -> Inspectio
 def _port(graph: Graph, port: Port) -> ListedPort:
     tensor = graph.tensors[port.tensor]
     shape = external_shape(tensor.shape, port.layout)
-    return ListedPort(name=port.name, shape=shape, dtype=tensor.dtype, layout=port.layout or "")
+    scale, zero_point = _per_tensor(tensor)
+    return ListedPort(
+        name=port.name,
+        shape=shape,
+        dtype=tensor.stored_dtype,
+        layout=port.layout or "",
+        scale=scale,
+        zero_point=zero_point,
+    )
+
+
+def _per_tensor(tensor: Tensor) -> tuple[float, int] | tuple[None, None]:
+    """Return scale and zero point of a tensor that has one of each."""
+    found = tensor.quantization
+    return (None, None) if found is None or found.axis is not None else (found.scale[0], found.zero_point[0])
 
 
 def _completed(listing: Listing, graph: Graph, form: Format) -> Listing:
@@ -157,7 +177,9 @@ def _with(port: ListedPort, graph: Graph, read: Port, form: Format) -> ListedPor
     return replace(
         port,
         shape=external_shape(tensor.shape, layout) if port.shape is None else port.shape,
-        dtype=port.dtype or tensor.dtype,
+        dtype=port.dtype or tensor.stored_dtype,
+        scale=_per_tensor(tensor)[0] if port.scale is None else port.scale,
+        zero_point=_per_tensor(tensor)[1] if port.scale is None else port.zero_point,
         layout=layout,
     )
 

@@ -180,15 +180,17 @@ class Facts:
         runtime: Name and version.
         threads: Granted threads.
         precision: Type that floating-point arithmetic is done in.
+        instruction_set: What the CPU has of what 8-bit kernels choose by; None where the system does not tell.
     """
 
     runtime: str
     threads: int
     precision: str
+    instruction_set: tuple[str, ...] | None = None
 
 
 class Session(Protocol):
-    """An artifact that is loaded and ready; arrays are in the artifact's own external layout.
+    """An artifact that is loaded and ready; arrays are in its own external layout and types, integers not interpreted.
 
     Attributes:
         facts: What the runtime granted.

@@ -1,16 +1,20 @@
-"""Ports as the outside sees them: which order of axes each input and output of an artifact has.
+"""Ports as the outside sees them: the order of axes, and the integers, of each input and output of an artifact.
 
 The Graph stores N, spatial..., C. An artifact's own shapes tell whether a port is NHWC or NCHW; where both fit (3x3x3),
-what was chosen for the port decides, and then the default of the format.
+what was chosen for the port decides, and then the default of the format. Callers feed and get real numbers: an integer
+port's quantization, from the Graph or from the artifact's own tables, says which integers stand for them.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
+
 from edgecnn.contract import CHOICES, Contract, Layout
 from edgecnn.errors import UnknownNameError, UsageError
-from edgecnn.graph import Graph, Port, external_shape
+from edgecnn.graph import Array, Graph, Port, Tensor, external_shape
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import Shape, show_shape
 
 IMAGE_RANK = 4
@@ -29,12 +33,16 @@ class Exterior:
         inputs: Port name -> layout that was chosen.
         outputs: The same for outputs.
         shapes: Output name -> shape in the Graph's order; empty where there is no Graph.
+        input_integers: Name of a quantized input -> what its integers stand for.
+        output_integers: The same for outputs.
     """
 
     default: Layout
     inputs: Mapping[str, Layout] = field(default_factory=dict)
     outputs: Mapping[str, Layout] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    input_integers: Mapping[str, Quantization] = field(default_factory=dict)
+    output_integers: Mapping[str, Quantization] = field(default_factory=dict)
 
     def of_input(self, name: str, shape: Shape, found: Shape) -> Layout:
         """Return an input's layout, from its shape in the Graph's order and the artifact's own."""
@@ -44,6 +52,37 @@ class Exterior:
         """Return an output's layout, from the shape of the array that the artifact gave."""
         preferred = self.outputs.get(name) or default_layout(found, self.default)
         return observed_layout(self.shapes[name], found, preferred) if name in self.shapes else preferred
+
+    def to_stored(self, name: str, values: Array, dtype: str) -> Array:
+        """Return real numbers as an input's own elements; what has the port's type already goes in as it is.
+
+        Args:
+            name: The port.
+            values: Real numbers, or stored integers.
+            dtype: NumPy's name of the element type that the port takes.
+
+        Raises:
+            UsageError: When an integer port gets fractions, or what its type cannot hold, and nothing says what its
+                integers stand for.
+        """
+        if str(values.dtype) == dtype:
+            return values
+        quantization = _fitting(self.input_integers, name, dtype)
+        if quantization is not None:
+            return quantization.quantize(values.astype(np.float32))
+        with np.errstate(invalid="ignore"):  # what an integer type cannot hold, refused below
+            cast_values = values.astype(dtype)
+        if np.issubdtype(cast_values.dtype, np.integer) and not np.array_equal(cast_values, values):
+            raise UsageError(
+                f"input '{name}': {dtype} integers were wanted; got numbers that {dtype} cannot hold, and nothing says "
+                "what the port's integers stand for. Feed integers, or give a contract of raw pixels (mean 0, std 1)."
+            )
+        return cast_values
+
+    def to_real(self, name: str, values: Array) -> Array:
+        """Return what an output's integers stand for; numbers that stand for themselves as they are."""
+        quantization = _fitting(self.output_integers, name, str(values.dtype))
+        return values if quantization is None else quantization.dequantize(values)
 
 
 def exterior(graph: Graph, default: Layout, stored: Contract | None = None) -> Exterior:
@@ -62,7 +101,22 @@ def exterior(graph: Graph, default: Layout, stored: Contract | None = None) -> E
         inputs=inputs,
         outputs={port.name: cast(Layout, port.layout) for port in graph.outputs if port.layout},
         shapes={port.name: graph.tensors[port.tensor].shape for port in graph.outputs},
+        input_integers=port_integers(graph, graph.inputs),
+        output_integers=port_integers(graph, graph.outputs),
     )
+
+
+def port_integers(graph: Graph, ports: Iterable[Port]) -> dict[str, Quantization]:
+    """Return port name -> what its integers stand for, of the quantized ones among some ports."""
+    tensors: dict[str, Tensor] = {port.name: graph.tensors[port.tensor] for port in ports}
+    return {name: tensor.quantization for name, tensor in tensors.items() if tensor.quantization is not None}
+
+
+def _fitting(known: Mapping[str, Quantization], name: str, dtype: str) -> Quantization | None:
+    """Return a port's quantization where its type is the one found; an only port may have another name."""
+    only = next(iter(known.values())) if len(known) == 1 else None
+    quantization = known.get(name, only)
+    return quantization if quantization is not None and quantization.dtype == dtype else None
 
 
 def default_layout(shape: Shape, default: Layout) -> Layout:

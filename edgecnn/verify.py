@@ -38,7 +38,9 @@ class Parity:
         snr_db: Smallest over the outputs.
         max_error: Largest absolute difference, as a share of the reference output's range; largest over the outputs.
         top1_agreement: Share of images with the same largest output, or None where the output is no vector of classes.
-        rounding_snr_db: What storing constants as float16 costs against float32; None for float32 artifacts.
+        rounding_snr_db: What storing constants as float16, or computing in integers, costs against float32; None for
+            float32 artifacts.
+        minimum_snr_db: That passes.
         maximum_error: That passes.
         resolvable_db: The SNR that float32's own resolution at the outputs allows; below 80 dB nothing can be proved.
         passed: Whether both thresholds hold.
@@ -52,6 +54,7 @@ class Parity:
     max_error: float
     top1_agreement: float | None
     rounding_snr_db: float | None
+    minimum_snr_db: float
     maximum_error: float
     resolvable_db: float
     passed: bool
@@ -107,6 +110,7 @@ def verify(
         max_error=error,
         top1_agreement=agreement(references[first], found[first]),
         rounding_snr_db=min(snr_db(rounding[name], references[name]) for name in names) if rounding else None,
+        minimum_snr_db=minimum_snr_db,
         maximum_error=maximum_error,
         resolvable_db=min(resolvable_db(references[name]) for name in names),
         passed=snr >= minimum_snr_db and error <= maximum_error,
@@ -177,11 +181,15 @@ def run_batches(session: Session, inputs: Mapping[str, Array], exterior: Exterio
 
     Args:
         session: With the same inputs; an only input may have another name.
-        inputs: Port name -> values in the Graph's order (pictures NHWC).
+        inputs: Port name -> values in the Graph's order (pictures NHWC): real numbers, which an integer port gets as
+            the integers that stand for them, or values of the port's own type (raw bytes, say), fed as they are.
         exterior: What is known of the artifact's ports; their own shapes come first.
 
     Returns:
-        Output name -> values in the Graph's order.
+        Output name -> real numbers in the Graph's order.
+
+    Raises:
+        UsageError: When the inputs are not the artifact's, or its integers cannot stand for them.
     """
     named = _named_like(session, inputs)
     layouts = {
@@ -190,14 +198,18 @@ def run_batches(session: Session, inputs: Mapping[str, Array], exterior: Exterio
     size, count = _batch(session.input_shapes.values()), len(next(iter(inputs.values())))
     parts = []
     for start in range(0, count, size or 1):
-        batch = {
-            name: to_layout(_filled(inputs[port][start:], size or 1), layouts[name]) for name, port in named.items()
+        filled = {name: _filled(inputs[port][start:], size or 1) for name, port in named.items()}
+        stored = {
+            name: exterior.to_stored(named[name], values, session.input_dtypes[name]) for name, values in filled.items()
         }
-        outputs = session.run(batch)
-        parts.append(
-            {name: from_layout(values, exterior.of_output(name, values.shape)) for name, values in outputs.items()}
-        )
+        outputs = session.run({name: to_layout(values, layouts[name]) for name, values in stored.items()})
+        parts.append({name: _shown(name, values, exterior) for name, values in outputs.items()})
     return {name: _joined([part[name] for part in parts], size or 1, count) for name in parts[0]}
+
+
+def _shown(name: str, values: Array, exterior: Exterior) -> Array:
+    """Return an output as callers see it: real numbers in the Graph's order."""
+    return from_layout(exterior.to_real(name, values), exterior.of_output(name, values.shape))
 
 
 def _named_like(session: Session, inputs: Mapping[str, Array]) -> dict[str, str]:

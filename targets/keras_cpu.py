@@ -10,6 +10,7 @@ import numpy as np
 from edgecnn.errors import EdgeCNNError, InputFileError
 from edgecnn.extras import require
 from edgecnn.graph import Array, Graph
+from edgecnn.instruction_set import instruction_set
 from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 from edgecnn.source import load_model
@@ -42,7 +43,13 @@ class KerasCpu:
         except REFUSALS as error:
             raise InputFileError(f"{path}: Keras refuses it: {error}") from None
         runtime = f"keras {keras.__version__} on {keras.backend.backend()}"
-        return _KerasSession(path, keras, model, graph, Facts(runtime=runtime, threads=0, precision="float32"))
+        return _KerasSession(
+            path,
+            keras,
+            model,
+            graph,
+            Facts(runtime=runtime, threads=0, precision="float32", instruction_set=instruction_set()),
+        )
 
 
 class _KerasSession:

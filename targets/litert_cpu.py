@@ -10,6 +10,7 @@ import numpy as np
 from edgecnn.errors import InputFileError, MissingError
 from edgecnn.extras import require
 from edgecnn.graph import Array
+from edgecnn.instruction_set import instruction_set
 from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 
@@ -47,7 +48,11 @@ class LitertCpu:
             interpreter.allocate_tensors()
         except REFUSALS as error:
             raise InputFileError(f"{path}: LiteRT refuses it: {error}") from None
-        return _LitertSession(path, interpreter, Facts(runtime=runtime, threads=options.threads, precision="float32"))
+        return _LitertSession(
+            path,
+            interpreter,
+            Facts(runtime=runtime, threads=options.threads, precision="float32", instruction_set=instruction_set()),
+        )
 
 
 class _LitertSession:

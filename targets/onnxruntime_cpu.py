@@ -9,6 +9,7 @@ import numpy as np
 from edgecnn.errors import EdgeCNNError, InputFileError
 from edgecnn.extras import require
 from edgecnn.graph import Array
+from edgecnn.instruction_set import instruction_set
 from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 
@@ -59,6 +60,7 @@ class OnnxRuntimeCpu:
             runtime=f"onnxruntime {runtime.__version__}",
             precision="float32",
             threads=session.get_session_options().intra_op_num_threads,
+            instruction_set=instruction_set(),
         )
         return _OnnxSession(path, runtime, session, facts)
 

@@ -15,6 +15,7 @@ import numpy as np
 from edgecnn.errors import EdgeCNNError, InputFileError, NotThereError
 from edgecnn.extras import require
 from edgecnn.graph import Array
+from edgecnn.instruction_set import instruction_set
 from edgecnn.interfaces import Facts, Session, SessionOptions, Status
 from edgecnn.shapes import Shape
 
@@ -64,6 +65,7 @@ class OpenvinoCpu:
                 runtime=version(runtime),
                 threads=compiled.get_property("INFERENCE_NUM_THREADS"),
                 precision=compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype().name,
+                instruction_set=instruction_set(),
             )
             return _OpenvinoSession(path, runtime, compiled, facts, names)
         except REFUSALS as error:

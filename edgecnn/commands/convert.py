@@ -11,16 +11,18 @@ from rich.console import Console
 
 from edgecnn.commands.choices import source_options
 from edgecnn.commands.model_options import data_option, force_option, json_option, threads_option
-from edgecnn.commands.recipe_options import Quantizing, recipe_options
+from edgecnn.commands.quantization_report import Loss
+from edgecnn.commands.recipe_options import CalibrationData, Quantizing, recipe_options
 from edgecnn.commands.verify import assumption, limit_option, loader, show_parity
 from edgecnn.console import emit, message, progress, show_bytes, table
 from edgecnn.conversion import Conversion, ParityError, describe
-from edgecnn.convert import Plan
+from edgecnn.convert import FLOAT32, Plan
 from edgecnn.convert import convert as convert_graph
 from edgecnn.errors import UsageError
 from edgecnn.graph import Graph, Node
 from edgecnn.interfaces import Artifact
 from edgecnn.ports import differing_layouts
+from edgecnn.proof import Load
 from edgecnn.source import Choices, Source, format_of, load_source
 from edgecnn.verify import Parity
 
@@ -30,62 +32,96 @@ LISTED = 5
 FORMATS = ("tflite", "onnx", "openvino")
 
 
-@click.command()
-@click.argument("model")
-@click.option("--to", "formats", default=",".join(FORMATS), show_default=True, help="Formats, separated by commas.")
-@click.option("-o", "--output", "folder", default=".", show_default=True, help="Folder for the artifacts.")
-@recipe_options("float32")
-@click.option("--batch", help="Batch size, or 'dynamic' for a symbolic one; 1 unless --input-shape says otherwise.")
-@click.option("--no-verify", is_flag=True, help="Hand the artifacts over without holding them against the source.")
-@data_option
-@limit_option
-@threads_option
-@source_options
-@force_option
-@json_option
-def convert(
-    *,
-    model: str,
-    formats: str,
-    folder: str,
-    quantizing: Quantizing,
-    batch: str | None,
-    no_verify: bool,
-    data: str | None,
-    limit: int,
-    threads: int,
-    choices: Choices,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Write MODEL as TFLite, ONNX and OpenVINO (or, with --to keras, Keras) artifacts, and verify each on real images.
+CONVERT = """Write MODEL as TFLite, ONNX and OpenVINO artifacts (--to keras: Keras), each verified on real images.
 
-    A source file that has a runtime of its own runs there too, so that our reading of it is proved. When a check fails,
-    nothing is handed over but the smallest model that shows where, and the exit code is 1.
+A source file that has a runtime of its own runs there too, so that our reading of it is proved. When a check fails,
+nothing is handed over but the smallest model that shows where, and the exit code is 1.
+"""
+
+
+def conversion_command(name: str, text: str, *, recipe: str) -> click.Command:
+    """Return the command that converts.
+
+    Args:
+        name: On the command line.
+        text: Its help.
+        recipe: The precision where the user names none.
     """
-    names = tuple(name.strip() for name in formats.split(",") if name.strip())
-    recipe, samples = quantizing.recipe, quantizing.samples(data)
-    plan = Plan(formats=names, recipe=recipe, batch=_batch(batch, choices), force=force, threads=threads)
-    source = load_source(model, choices, report=message)
-    graph = source.graph
-    origin: list[str] = []
-    if graph.contract is not None and graph.contract.is_assumed:
-        message(assumption(graph.contract))
-    failure = None
-    steps = len(names) * (1 if no_verify else 2) + (quantizing.images if samples else 0)
-    with progress(f"converting {graph.name}", steps) as advance:
+
+    @click.command(name, help=text)
+    @click.argument("model")
+    @click.option("--to", "formats", default=",".join(FORMATS), show_default=True, help="Formats, separated by commas.")
+    @click.option("-o", "--output", "folder", default=".", show_default=True, help="Folder for the artifacts.")
+    @recipe_options(recipe)
+    @click.option("--batch", help="Batch size, or 'dynamic' for a symbolic one; 1 unless --input-shape says otherwise.")
+    @click.option("--no-verify", is_flag=True, help="Hand the artifacts over without holding them against the source.")
+    @data_option
+    @limit_option
+    @threads_option
+    @source_options
+    @force_option
+    @json_option
+    def command(
+        *,
+        model: str,
+        formats: str,
+        folder: str,
+        quantizing: Quantizing,
+        batch: str | None,
+        no_verify: bool,
+        data: str | None,
+        limit: int,
+        threads: int,
+        choices: Choices,
+        force: bool,
+        as_json: bool,
+    ) -> None:
+        names = tuple(name.strip() for name in formats.split(",") if name.strip())
+        calibrating = quantizing.data(data)
+        plan = Plan(formats=names, recipe=quantizing.recipe, batch=_batch(batch, choices), force=force, threads=threads)
+        source = load_source(model, choices, report=message)
+        if source.graph.contract is not None and source.graph.contract.is_assumed:
+            message(assumption(source.graph.contract))
+        origin: list[str] = []
         load = None if no_verify else loader(data, limit, origin)
+        conversion, failure = _convert(source, Path(folder), plan, load, calibrating)
+        proof = conversion.source_proof
+        if proof is not None and proof.assumed is not None:
+            message(assumption(proof.assumed, "for verifying here; --contract FILE says it"))
+        lost = None
+        if plan.recipe != FLOAT32:
+            quantizing.keep()
+            lost = Loss.of(conversion, calibrating, None if no_verify else limit, threads=threads)
+        if lost is not None and quantizing.picture is not None:
+            lost.draw(quantizing.picture)
+
+        def show(console: Console) -> None:
+            _show(console, source, conversion, origin)
+            if lost is not None:
+                lost.show(console)
+
+        found = {"quantization": None if lost is None else lost.as_data()}
+        emit({**_as_data(source, conversion), **found}, show, as_json=as_json)
+        if failure is not None:
+            raise failure
+
+    return command
+
+
+def _convert(
+    source: Source, folder: Path, plan: Plan, load: Load | None, calibrating: CalibrationData | None
+) -> tuple[Conversion, ParityError | None]:
+    """Convert with progress, and return what was made, or what was found when a check failed."""
+    steps = len(plan.formats) * (1 if load is None else 2) + (calibrating.images if calibrating else 0)
+    with progress(f"converting {source.graph.name}", steps) as advance:
+        samples = calibrating.samples if calibrating else None
         try:
-            conversion = convert_graph(
-                source, Path(folder), plan, load=load, samples=samples, advance=lambda what: advance()
-            )
+            return convert_graph(source, folder, plan, load=load, samples=samples, advance=lambda what: advance()), None
         except ParityError as error:
-            failure, conversion = error, error.conversion
-    if conversion.source_proof is not None and conversion.source_proof.assumed is not None:
-        message(assumption(conversion.source_proof.assumed, "for verifying here; --contract FILE says it"))
-    emit(_as_data(source, conversion), lambda console: _show(console, source, conversion, origin), as_json=as_json)
-    if failure is not None:
-        raise failure
+            return error.conversion, error
+
+
+convert = conversion_command("convert", CONVERT, recipe=FLOAT32.precision)
 
 
 def transposes(artifact: Artifact) -> int:

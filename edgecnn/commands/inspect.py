@@ -19,6 +19,7 @@ from edgecnn.inspection import inspect as inspect_model
 from edgecnn.interfaces import ListedPort
 from edgecnn.ops import Opaque
 from edgecnn.passes.deploy import deploy
+from edgecnn.quantization.recognize import Storage
 from edgecnn.shapes import show_shape
 from edgecnn.source import Choices, is_zoo_name, load_source
 
@@ -40,7 +41,7 @@ def inspect(
     """Show what MODEL holds: ports, operators, MACs, parameters, contract; or, with --diff, how OTHER differs.
 
     Any .tflite, .onnx, .xml, .keras or .h5 file is listed from its own tables, also one that cannot be converted
-    (quantized, custom operators), with the reason. --diff compares two models of any formats as they are deployed, and
+    (custom operators), with the reason. --diff compares two models of any formats as they are deployed, and
     exits with 0 whatever it finds, unless --exit-code is given.
     """
     if diff != (other is not None) or (exit_code and not diff):
@@ -73,6 +74,7 @@ def _as_data(found: Inspection, *, with_nodes: bool) -> dict[str, Any]:
             "trainable": cost.trainable,
             "total": cost.total,
             "deployed": cost.deployed,
+            "storage": asdict(found.storage) if found.storage else None,
         }
         if with_nodes:
             data["nodes"] = [
@@ -121,6 +123,18 @@ def _network_rows(found: Inspection) -> list[tuple[str, str]]:
         ("MACs for one image", f"{macs}, without the unknown operators" if found.unknown else macs),
         ("parameters", f"{show_count(cost.total)} (trainable {show_count(cost.trainable)})"),
         ("parameters, deployed", show_count(cost.deployed)),
+        *_storage_rows(found.storage),
+    ]
+
+
+def _storage_rows(storage: Storage | None) -> list[tuple[str, str]]:
+    """Return the rows of a network that is not all float32."""
+    if storage is None or not {*storage.layers, *storage.activations} - {"float32"}:
+        return []
+    return [
+        ("precision of layers", _counts(storage.layers) or "no layer has a kernel"),
+        ("kernels, biases", f"{_counts(storage.kernels) or 'none'}; {_counts(storage.biases) or 'none'}"),
+        ("activations", _counts(storage.activations)),
     ]
 
 

@@ -7,18 +7,36 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+import numpy as np
 
 from edgecnn.commands.model_options import Command
 from edgecnn.errors import UsageError
 from edgecnn.feeding import load_feeds
 from edgecnn.graph import Array, Graph
+from edgecnn.quantization.calibration import Calibration
+from edgecnn.quantization.image_checks import Finding
+from edgecnn.quantization.lint import Inspection
 from edgecnn.quantization.precision import USUAL
 from edgecnn.quantization.quantize import Samples
-from edgecnn.quantization.recipe import Correction, Observer, PortType, Recipe, Spread, load_recipe
-from edgecnn.quantization.samples import image_batches, random_batches
+from edgecnn.quantization.recipe import Correction, Observer, PortType, Recipe, Rounding, Spread, load_recipe
+from edgecnn.quantization.samples import image_batches, random_batches, read_samples, samples
+from edgecnn.vision.photographs import MINIMUM
 
 CALIBRATION_IMAGES = 100
 """That ranges are taken from unless told otherwise; they have settled by then on every network that was tried."""
+
+
+RECIPE_FIELDS = (
+    "io",
+    "observer",
+    "scales",
+    "rounding",
+    "bias_correction",
+    "equalize",
+    "absorb_bias",
+    "separate_ranges",
+)
+"""Options of a recipe's name; one that is left out keeps what the recipe says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,42 +47,102 @@ class Quantizing:
         recipe: With every option applied.
         images: To calibrate on, at most.
         is_random: Whether random numbers may stand for them.
+        is_lenient: Whether images that contradict the contract are taken all the same.
         save: Where the recipe is written as JSON, or None.
+        picture: Where the errors of all layers are drawn, or None.
     """
 
     recipe: Recipe
     images: int
     is_random: bool
+    is_lenient: bool
     save: Path | None
+    picture: Path | None
 
-    def samples(self, data: str | None) -> Samples | None:
+    def keep(self) -> None:
+        """Write the recipe where that was asked for."""
+        if self.save is not None:
+            self.save.write_text(self.recipe.to_json(), encoding="utf-8")
+
+    def data(self, folder: str | None) -> "CalibrationData | None":
         """Return what a recipe is calibrated on, or None where it needs nothing.
 
         Args:
-            data: Folder with real images.
+            folder: With real images.
 
         Raises:
             UsageError: When it needs images and there are none.
         """
         if not self.recipe.is_static:
             return None
-        if self.is_random:
-            return Samples(batches=self._random, origin="random numbers", is_random=True)
-        if data is None:
+        if not self.is_random and folder is None:
             raise UsageError(
                 f"--data: a folder with real images was wanted to calibrate {self.recipe.precision} on: 100 or so of "
                 "what the network will see. --random-data takes random numbers, which are not fit for use."
             )
-        return Samples(batches=lambda graph: self._pictures(graph, Path(data)), origin=data)
+        folder_or_none = None if self.is_random else Path(str(folder))
+        return CalibrationData(folder_or_none, self.images, is_lenient=self.is_lenient)
 
-    def _random(self, graph: Graph) -> Iterable[Mapping[str, Array]]:
-        return random_batches(graph, count=self.images, seed=0)
 
-    def _pictures(self, graph: Graph, folder: Path) -> Iterable[Mapping[str, Array]]:
-        """Return pictures as a stream; those of several inputs, or of none that is a picture, as other commands do."""
-        if graph.contract is None or len(graph.inputs) != 1:
-            return [load_feeds(graph, graph.contract, folder, limit=self.images).values]
-        return image_batches(folder, graph.contract, port=graph.inputs[0].name, limit=self.images)
+class CalibrationData:
+    """Images, or random numbers, that ranges are taken from; pictures are looked at as they pass."""
+
+    def __init__(self, folder: Path | None, images: int, *, is_lenient: bool = False) -> None:
+        """Read nothing yet.
+
+        Args:
+            folder: With real images; None for random numbers.
+            images: At most.
+            is_lenient: Whether images that contradict the contract are taken all the same.
+        """
+        self.folder, self.images, self._is_lenient = folder, images, is_lenient
+        self._inspection: Inspection | None = None
+
+    @property
+    def samples(self) -> Samples:
+        """What a calibration takes."""
+        origin = "random numbers" if self.folder is None else str(self.folder)
+        return Samples(batches=self._batches, origin=origin, is_random=self.folder is None, judge=self._judge)
+
+    def _judge(self, calibration: Calibration) -> None:
+        """Refuse images from which the ranges come out wrong."""
+        wrong = [each for each in self.findings(calibration) if each.severity == "error"]
+        if wrong and not self._is_lenient:
+            raise UsageError(f"{self.folder}: {wrong[0].message} --ignore-lint takes them all the same.")
+
+    def findings(self, calibration: Calibration | None) -> tuple[Finding, ...]:
+        """Return what is wrong with the images that were seen."""
+        return () if self._inspection is None else self._inspection.findings(None, calibration)
+
+    def others(self, graph: Graph, limit: int) -> tuple[dict[str, Array], str]:
+        """Return images that ranges were not taken from, as far as the folder has them, and what to call them.
+
+        Args:
+            graph: Which they are for.
+            limit: How many.
+        """
+        contract = graph.contract
+        if self.folder is None or contract is None or len(graph.inputs) != 1:
+            feeds = load_feeds(graph, contract, self.folder, limit=limit)
+            return feeds.values, feeds.origin
+        taken = set(samples(self.folder, contract, limit=self.images))
+        rest = [each for each in samples(self.folder, contract) if each not in taken]
+        chosen = rest[:: max(1, len(rest) // limit)][:limit]
+        if len(chosen) < MINIMUM:
+            chosen = samples(self.folder, contract, limit=limit)
+        what = "calibrated on, too: the folder has too few others" if taken.issuperset(chosen) else "not calibrated on"
+        return {graph.inputs[0].name: np.stack(list(read_samples(chosen, contract)))}, f"{len(chosen)} images, {what}"
+
+    def _batches(self, graph: Graph) -> Iterable[Mapping[str, Array]]:
+        """Return inputs as a stream; those of several ports, or of none that is a picture, as other commands do."""
+        if self.folder is None:
+            return random_batches(graph, count=self.images, seed=0)
+        contract = graph.contract
+        if contract is None or len(graph.inputs) != 1:
+            return [load_feeds(graph, contract, self.folder, limit=self.images).values]
+        self._inspection = self._inspection or Inspection(contract)
+        name, watch = graph.inputs[0].name, self._inspection.add
+        return image_batches(self.folder, contract, port=name, limit=self.images, watch=watch)
 
 
 def recipe_options(default: str) -> Callable[[Command], Command]:
@@ -92,48 +170,42 @@ def recipe_options(default: str) -> Callable[[Command], Command]:
         click.option("--io", type=click.Choice(get_args(PortType)), help="Type of inputs and outputs; uint8: bytes."),
         click.option("--observer", type=click.Choice(get_args(Observer)), help="How ranges are chosen."),
         click.option("--scales", type=click.Choice(get_args(Spread)), help="Of kernels: one per channel or one."),
+        click.option("--rounding", type=click.Choice(get_args(Rounding)), help="How weights are rounded."),
         click.option("--bias-correction", type=click.Choice(get_args(Correction)), help="How biases are corrected."),
         click.option("--equalize/--no-equalize", default=None, help="Even out weights between neighbouring layers."),
         click.option("--absorb-bias/--no-absorb-bias", default=None, help="Move large biases into the next layer."),
         click.option(
             "--separate-ranges/--no-separate-ranges", default=None, help="Concatenate unlike outputs in float."
         ),
-        click.option("--calibration-images", "images", type=click.IntRange(1), default=CALIBRATION_IMAGES),
+        click.option(
+            "--calibration-images",
+            "images",
+            type=click.IntRange(1),
+            default=CALIBRATION_IMAGES,
+            show_default=True,
+            help="Of --data that ranges are taken from, at most.",
+        ),
         click.option("--random-data", "is_random", is_flag=True, help="Calibrate on random numbers, for trying only."),
+        click.option("--ignore-lint", "is_lenient", is_flag=True, help="Take images that contradict the contract."),
         click.option("--save-recipe", "save", metavar="FILE.json", help="Write the recipe as JSON."),
+        click.option("--picture", metavar="FILE.png", help="Draw the error of every layer (quantized artifacts)."),
     )
 
     def add(command: Command) -> Command:
         @wraps(command)
-        def with_record(
-            *,
-            name: str,
-            layers: tuple[str, ...],
-            images: int,
-            is_random: bool,
-            save: str | None,
-            io: PortType | None,
-            observer: Observer | None,
-            scales: Spread | None,
-            bias_correction: Correction | None,
-            equalize: bool | None,
-            absorb_bias: bool | None,
-            separate_ranges: bool | None,
-            **arguments: Any,
-        ) -> Any:
-            given: dict[str, Any] = {
-                "io": io,
-                "observer": observer,
-                "scales": scales,
-                "bias_correction": bias_correction,
-                "equalize": equalize,
-                "absorb_bias": absorb_bias,
-                "separate_ranges": separate_ranges,
-                "overrides": tuple(map(_override, layers)) or None,
-            }
-            changed = {key: value for key, value in given.items() if value is not None}
-            recipe = replace(load_recipe(name), **changed)
-            record = Quantizing(recipe=recipe, images=images, is_random=is_random, save=Path(save) if save else None)
+        def with_record(*, name: str, layers: tuple[str, ...], **arguments: Any) -> Any:
+            asked = {field: arguments.pop(field) for field in RECIPE_FIELDS}
+            asked["overrides"] = tuple(map(_override, layers)) or None
+            changed = {field: value for field, value in asked.items() if value is not None}
+            paths = {each: Path(path) if (path := arguments.pop(each)) else None for each in ("save", "picture")}
+            record = Quantizing(
+                recipe=replace(load_recipe(name), **changed),
+                images=arguments.pop("images"),
+                is_random=arguments.pop("is_random"),
+                is_lenient=arguments.pop("is_lenient"),
+                save=paths["save"],
+                picture=paths["picture"],
+            )
             return command(quantizing=record, **arguments)
 
         decorated: Command = with_record

@@ -1,7 +1,7 @@
 """`edgecnn verify`: artifacts against their source on real images."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from math import inf
@@ -155,13 +155,22 @@ def show_parity(console: Console, parity: Sequence[Parity], origin: Sequence[str
     wanted = f"wanted: SNR >= {MINIMUM_SNR_DB:g} dB, max error <= {MAXIMUM_RELATIVE_ERROR:g} of the output's range"
     console.print(f"Measured on {images}; {wanted}.")
     for each in parity:
-        if each.passed and each.max_error > MAXIMUM_RELATIVE_ERROR:
-            console.print(
-                f"{each.artifact}: a max error of up to {each.maximum_error:.1e} passes here: float32's rounding makes "
-                "as much of a difference between the source in its own runtime and in NumPy."
-            )
-        if each.rounding_snr_db is not None and each.rounding_snr_db < inf:
-            low = "; WARNING, that is low" if each.rounding_snr_db < ROUNDING_WARNING_DB else ""
-            console.print(
-                f"{each.artifact}: float16 constants give {each.rounding_snr_db:.1f} dB SNR against float32{low}."
-            )
+        for note in _notes(each):
+            console.print(f"{each.artifact}: {note}")
+
+
+def _notes(parity: Parity) -> Iterator[str]:
+    """Yield what is worth knowing about one artifact's parity."""
+    loss = parity.rounding_snr_db
+    if parity.maximum_error == inf:  # integers: see edgecnn.tolerance
+        shown = "" if loss is None else f", which lose {loss:.1f} dB against the float network"
+        yield f"integers: at least {parity.minimum_snr_db:.1f} dB against the golden integers{shown}, were wanted."
+        return
+    if parity.passed and parity.max_error > MAXIMUM_RELATIVE_ERROR:
+        yield (
+            f"a max error of up to {parity.maximum_error:.1e} passes here: float32's rounding makes as much of a "
+            "difference between the source in its own runtime and in NumPy."
+        )
+    if loss is not None and loss < inf:
+        low = "; WARNING, that is low" if loss < ROUNDING_WARNING_DB else ""
+        yield f"rounded constants give {loss:.1f} dB SNR against float32{low}."

@@ -32,11 +32,10 @@ def rewrite(editor: GraphEditor, node: Node) -> None:
     ones = (1,) * (len(editor.tensors[node.inputs[0]].shape) - 2)
     data = np.ascontiguousarray(kernel.data).reshape(*ones, *kernel.data.shape)
     name = editor.add_constant(f"{node.name}/kernel_of_1", data, dtype=kernel.dtype)
-    if kernel.quantization is not None and kernel.quantization.axis is not None:
-        kept = replace(kernel.quantization, axis=kernel.quantization.axis + len(ones))
-        editor.tensors[name] = replace(editor.tensors[name], quantization=kept)
-    elif kernel.quantization is not None:
-        editor.tensors[name] = replace(editor.tensors[name], quantization=kernel.quantization)
+    meaning = kernel.quantization
+    if meaning is not None and meaning.axis is not None:
+        meaning = replace(meaning, axis=meaning.axis + len(ones))
+    editor.tensors[name] = replace(editor.tensors[name], quantization=meaning)
     op = Conv(stride=ones, padding=((0, 0),) * len(ones), dilation=ones, activation=node.op.activation)
     inputs = (node.inputs[0], name, *node.inputs[2:])
     editor.put(Node(name=node.name, op=op, inputs=inputs, outputs=node.outputs))

@@ -12,7 +12,7 @@ A float bias is rounded to int32 at the scale of the products, as runtimes do wh
 step is far below what the output can show. What does not fit stays between its Quantize and Dequantize nodes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgecnn import ops
 from edgecnn.graph import Graph, Node, Tensor
 from edgecnn.passes.editor import GraphEditor, PassResult, WholePass
 from edgecnn.passes.fuse_activation import FUSABLE
+from edgecnn.passes.moving_numbers import LIMITING, TURNING, only_moves
 from edgecnn.quantization.parameters import Quantization
 from edgecnn.quantization.rules import WEIGHTED
 
@@ -35,14 +36,6 @@ SAME_SCALES = 1e-5
 """Relative difference of a bias' scale from input * kernel that counts as none: a product rounded once more."""
 
 KERNELS, BIASES = ("int8", "uint8"), ("int32", "int64")
-
-MOVING = (
-    *(ops.Reshape, ops.Transpose, ops.Slice, ops.Gather, ops.Split, ops.Concat, ops.Tile, ops.Identity, ops.Dropout),
-    *(ops.DepthToSpace, ops.SpaceToDepth, ops.MaxPool, ops.Max, ops.Min, ops.Maximum, ops.Minimum, ops.Pad, ops.Resize),
-)
-"""Operators whose output consists of elements of their inputs; of Resize and Pad see `_only_moves`."""
-
-LIMITING = (ops.ReLU, ops.ReLU6, ops.Clip)
 
 NEVER = (ops.Opaque, ops.Quantize, ops.Dequantize, ops.Cast, ops.DetectionPostProcess)
 """Operators that do not become operators over integers."""
@@ -101,7 +94,7 @@ class _Absorber:
         common = {self._known.get(name) for name in numbers}
         depth = 1 + max((self._depth.get(name, 0) for name in numbers), default=0)
         (found,) = common if len(common) == 1 else (None,)
-        if found is not None and found.axis is None and depth < DEEPEST and _only_moves(node.op, found):
+        if found is not None and found.axis is None and depth < DEEPEST and only_moves(node.op, found):
             for name in node.outputs:
                 self._known[name], self._depth[name] = found, depth
 
@@ -140,13 +133,16 @@ class _Absorber:
         """Return what makes the integers of a float tensor, or None where it has to be computed in float."""
         if tensor in self._known:
             return self._requantized(tensor, given)
-        node = self.editor.producer(tensor)
-        if node is None or self._is_shared(tensor) or depth == DEEPEST or len(node.outputs) > 1:
+        node = self._giver(tensor, depth)
+        if node is None:
             return None
-        return self._computed(node, given) or self._fused(node, given) or self._moved(node, given, depth)
+        return self._computed(node, given) or self._fused(node, given, depth) or self._moved(node, given, depth)
 
-    def _is_shared(self, tensor: str) -> bool:
-        return self.editor.only_consumer(tensor) is None
+    def _giver(self, tensor: str, depth: int) -> Node | None:
+        """Return the node that gives a tensor and nothing else, where nothing else takes it."""
+        node = self.editor.producer(tensor)
+        is_free = depth < DEEPEST and self.editor.only_consumer(tensor) is not None
+        return node if node is not None and is_free and len(node.outputs) == 1 else None
 
     def _requantized(self, tensor: str, given: Quantization) -> Make | None:
         """Plan to take integers that there are, through a Quantize where they mean something else."""
@@ -164,7 +160,7 @@ class _Absorber:
 
     def _computed(self, node: Node, given: Quantization) -> Make | None:
         """Plan an operator over integers."""
-        if isinstance(node.op, NEVER) or _only_moves(node.op, given):
+        if isinstance(node.op, NEVER) or only_moves(node.op, given):
             return None
         operands = self._weighted(node) if isinstance(node.op, WEIGHTED) else self._plain(node)
         if operands is None:
@@ -178,24 +174,39 @@ class _Absorber:
             return None
         return lambda: tuple(self._integers(name) if name in self._known else name for name in node.inputs)
 
-    def _fused(self, node: Node, given: Quantization) -> Make | None:
-        """Plan an operator over integers that applies the ReLU behind it."""
-        before = self.editor.producer(node.inputs[0]) if isinstance(node.op, FUSABLE) else None
-        if before is None or self._is_shared(before.output) or getattr(before.op, "activation", before) is not None:
+    def _fused(self, node: Node, given: Quantization, depth: int) -> Make | None:
+        """Plan an operator over integers that applies the ReLU behind it, or behind a change of its order of axes."""
+        return self._with(node.op, node.inputs[0], given, depth + 1) if isinstance(node.op, FUSABLE) else None
+
+    def _with(self, activation: ops.Op, tensor: str, given: Quantization, depth: int) -> Make | None:
+        node = self._giver(tensor, depth)
+        if node is None:
             return None
-        op: Any = before.op
-        return self._computed(replace(before, op=replace(op, activation=node.op)), given)
+        op: Any = node.op
+        if isinstance(op, TURNING):
+            plan = self._with(activation, node.inputs[0], given, depth + 1)
+            return plan and self._behind({node.inputs[0]: plan}, node, given)
+        if getattr(op, "activation", op) is not None:
+            return None
+        return self._computed(replace(node, op=replace(op, activation=activation)), given)
 
     def _moved(self, node: Node, given: Quantization, depth: int) -> Make | None:
         """Plan a move behind the Quantize of what it moves."""
-        if given.axis is not None or not (isinstance(node.op, LIMITING) or _only_moves(node.op, given, is_rounded=True)):
+        if given.axis is not None or not (isinstance(node.op, LIMITING) or only_moves(node.op, given, is_rounded=True)):
             return None
-        plans = {name: self._plan(name, given, depth + 1) for name in self._numbers(node)}
-        if None in plans.values():
-            return None
+        plans: dict[str, Make] = {}
+        for name in self._numbers(node):
+            plan = self._plan(name, given, depth + 1)
+            if plan is None:
+                return None
+            plans[name] = plan
+        return self._behind(plans, node, given)
+
+    def _behind(self, plans: Mapping[str, Make], node: Node, given: Quantization) -> Make:
+        """Plan a node over the integers of what it took in float."""
 
         def make(name: str) -> str:
-            made = {each: plan(self.editor.free_name(f"{each}/stored")) for each, plan in plans.items() if plan}
+            made = {each: plan(self.editor.free_name(f"{each}/stored")) for each, plan in plans.items()}
             return self._put(name, given, node.op, tuple(made.get(each, each) for each in node.inputs), node.name)
 
         return make
@@ -270,31 +281,15 @@ class _Absorber:
 
     def _gives_back(self, node: Node, tensor: str) -> bool:
         """Tell whether a Quantize gives the integers that a float tensor stands for already."""
-        return isinstance(node.op, ops.Quantize) and self.editor.tensors[node.output].quantization == self._known[tensor]
+        return (
+            isinstance(node.op, ops.Quantize) and self.editor.tensors[node.output].quantization == self._known[tensor]
+        )
 
     def _put(self, tensor: str, given: Quantization, op: ops.Op, inputs: tuple[str, ...], node: str) -> str:
         """Put the node that gives a tensor of integers."""
         self.editor.put(Node(name=node, op=op, inputs=inputs, outputs=(tensor,)))
         self.editor.tensors[tensor] = replace(self.editor.tensors[tensor], quantization=given)
         return tensor
-
-
-def _only_moves(op: ops.Op, given: Quantization, *, is_rounded: bool = False) -> bool:
-    """Tell whether an operator's output consists of elements of its inputs, or of numbers that the integers hold.
-
-    Args:
-        op: The operator.
-        given: What its integers stand for.
-        is_rounded: Whether the output is rounded to these integers anyway.
-    """
-    if not isinstance(op, MOVING) or getattr(op, "activation", None) is not None:
-        return False
-    if isinstance(op, ops.Resize):
-        return op.method == "nearest"
-    if isinstance(op, ops.Pad) and op.mode == "constant" and not is_rounded:
-        value = np.asarray(op.value, np.float32)
-        return bool(given.axis is None and given.dequantize(given.quantize(value)) == value)
-    return True
 
 
 def implicit_quantization(graph: Graph) -> PassResult:

@@ -57,7 +57,7 @@ def _with_ports_apart(graph: Graph) -> Graph:
     for name in dict.fromkeys(port.tensor for port in graph.outputs):
         producer = editor.producer(name)
         is_last = not editor.consumers(name)
-        if producer is None or not _is_signed(editor.tensors[name]) or _rounds(producer) and is_last:
+        if producer is None or not _is_signed(editor.tensors[name]) or (_rounds(producer) and is_last):
             continue
         inside = _copy(editor, name)
         editor.redirect(name, inside)

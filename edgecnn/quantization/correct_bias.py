@@ -142,8 +142,9 @@ def _shift(editor: GraphEditor, node: Node, correction: Array) -> None:
     if bias.quantization is None:
         data = (bias.data + correction).astype(bias.data.dtype)
     else:
-        steps = np.rint(correction / np.asarray(bias.quantization.scale))
-        data = np.clip(bias.data + steps, -LARGEST_BIAS, LARGEST_BIAS).astype(bias.data.dtype)
+        moved = bias.data + np.rint(correction / np.asarray(bias.quantization.scale))
+        limit = LARGEST_BIAS if bias.quantization.dtype == "int32" else np.inf
+        data = np.clip(moved, -limit, limit).astype(bias.data.dtype)
     name = editor.free_name(f"{node.name}/bias_corrected")
     editor.tensors[name] = replace(bias, name=name, data=data)
     editor.put(replace(node, inputs=(*node.inputs[:2], name)))

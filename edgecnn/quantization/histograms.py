@@ -55,9 +55,9 @@ class Histogram:
         self.zeros += zeros
         if zeros == flat.size:
             return
-        # frexp's power of two lies above the largest value; what is below 0 by less than float32 shows counts as above.
-        places = flat * np.float32(HALF / 2.0**self._exponent) + np.float32(HALF)
-        found = np.bincount(np.minimum(places.astype(np.intp), 2 * HALF - 1), minlength=2 * HALF)
+        # Exact: bins are powers of two wide, and frexp's power of two lies above the largest value.
+        places = np.floor(flat * np.float32(HALF / 2.0**self._exponent)).astype(np.intp)
+        found = np.bincount(places + HALF, minlength=2 * HALF)
         found[HALF] -= zeros
         self.counts += found
 

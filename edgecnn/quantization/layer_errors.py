@@ -27,6 +27,7 @@ class LayerError:
 
     Attributes:
         node: Its name.
+        position: Among the layers that are compared, from the input on.
         kind: Its operator.
         tensor: Its output, the point of comparison.
         snr_db: In the network.
@@ -36,6 +37,7 @@ class LayerError:
     """
 
     node: str
+    position: int
     kind: str
     tensor: str
     snr_db: float
@@ -97,6 +99,7 @@ def layer_errors(
     return tuple(
         LayerError(
             node=node.name,
+            position=position,
             kind=node.kind,
             tensor=node.output,
             snr_db=together[node.name].snr_db,
@@ -104,7 +107,7 @@ def layer_errors(
             saturated=seen[node.name].saturated,
             reason=reason(reference, quantized, node, seen),
         )
-        for node in nodes
+        for position, node in enumerate(nodes)
     )
 
 

@@ -90,8 +90,9 @@ def min_max(seen: Observed, settings: Settings) -> tuple[float, float]:
 
 
 def moving_average(seen: Observed, settings: Settings) -> tuple[float, float]:
-    """Return the moving average of each image's range, m = momentum * m + (1 - momentum) * new, freed of its start at 0.
+    """Return the moving average of each image's range: m = momentum * m + (1 - momentum) * new, freed of its start 0.
 
+    About half of the images reach beyond it: it was made for training, where many thousand steps smooth it.
     Source: Jacob et al., arXiv:1712.05877, section 3.1; the correction of the start is Adam's (arXiv:1412.6980, section
     3), without which 32 images would hardly leave 0.
     """
@@ -117,8 +118,8 @@ def entropy(seen: Observed, settings: Settings) -> tuple[float, float]:
 
     P is the histogram clipped to -T..T (or to where values end), what lies outside added to the outermost bins. Q is
     the histogram inside, its bins joined into as many groups as there are integers and each group's count spread evenly
-    over those of its bins that are not empty. KL(P || Q) = sum of p log(p / q).
-    Source: Migacz, 8-bit inference with TensorRT, GTC 2017, which has |x|, 2048 bins and 128 groups. Zeros take no part.
+    over those of its bins that are not empty. KL(P || Q) = sum of p log(p / q). Zeros take no part.
+    Source: Migacz, 8-bit inference with TensorRT, GTC 2017, which has |x|, 2048 bins and 128 groups.
     """
     counts, edges, _ = _histogram(seen)
     used = np.flatnonzero(counts)
@@ -128,7 +129,7 @@ def entropy(seen: Observed, settings: Settings) -> tuple[float, float]:
     levels = BITS[settings.bits] + 1
     tried = np.unique(np.linspace(min(levels, HALF), max(HALF - first, end - HALF), THRESHOLDS).astype(int))
     ranges = [(max(first, HALF - bins), min(end, HALF + bins)) for bins in tried.tolist()]
-    best = min(reversed(ranges), key=lambda pair: _divergence(counts, *pair, levels))
+    best = min(reversed(ranges), key=lambda pair: _divergence(counts, pair[0], pair[1], levels))
     low, high = (edges[place] for place in best)
     return _within(seen, seen.low if best[0] == first else low, seen.high if best[1] == end else high)
 

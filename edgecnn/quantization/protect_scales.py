@@ -43,7 +43,7 @@ def protected_scales(
         As many scales as `largest` has numbers, float32, all positive.
 
     >>> protected_scales(np.array([1.27, 0.0]), np.array([0.0, 3.0]), input_scale=0.1, output_scale=0.1).tolist()
-    [0.009999999776482582, 2.793967723846436e-08]
+    [0.009999999776482582, 2.7939677238464355e-08]
     """
     offsets = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64))
     offsets = offsets.max(keepdims=True) if largest.size == 1 else offsets

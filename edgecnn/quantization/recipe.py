@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 
 PortType = Literal["float32", "int8", "uint8"]
 Correction = Literal["none", "analytic", "empirical"]
+Rounding = Literal["nearest", "balanced"]
 Spread = Literal["channel", "tensor"]
 Observer = Literal["min_max", "moving_average", "percentile", "entropy", "mean_squared_error"]
 
@@ -28,6 +29,7 @@ class Recipe:
         io: Type of inputs and outputs. uint8 takes the bytes of a picture: the contract's normalisation is folded in.
         observer: How the range of an activation is chosen from what was seen.
         scales: One for each output channel of a convolution, or one for the whole kernel.
+        rounding: Of weights: each to the nearest integer, or so that the errors of a channel add up to nothing.
         bias_correction: Shifts biases by the mean error that rounded weights make: computed from mean inputs, or
             measured layer by layer behind layers that are quantized already.
         equalize: Whether weights are scaled between neighbouring layers first, so that channels have like ranges.
@@ -40,6 +42,7 @@ class Recipe:
     io: PortType = "float32"
     observer: Observer = "min_max"
     scales: Spread = "channel"
+    rounding: Rounding = "balanced"
     bias_correction: Correction = "empirical"
     equalize: bool = False
     absorb_bias: bool = False
@@ -78,6 +81,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "io": get_args(PortType),
     "observer": get_args(Observer),
     "scales": get_args(Spread),
+    "rounding": get_args(Rounding),
     "bias_correction": get_args(Correction),
 }
 

@@ -16,7 +16,8 @@ class Storage:
     """How the numbers of a network are stored.
 
     Attributes:
-        precision: Name of the precision that nearly all layers with a kernel have; "float32" where there is none.
+        precision: What most of the layers that are not float32 have, so that a network that keeps its first and last
+            layer in float is called by the others; "float32" where there are none.
         layers: Precision -> how many layers with a kernel have it.
         kernels: "int8 per channel", "uint8 per tensor", "float32" -> how many kernels are stored so.
         biases: Type -> how many.
@@ -44,7 +45,7 @@ def recognize(graph: Graph) -> Storage:
         layers[_precision(graph.tensors[node.inputs[0]], kernel, is_behind=behind)] += 1
     computed = [tensor.stored_dtype for tensor in graph.tensors.values() if tensor.data is None]
     return Storage(
-        precision=layers.most_common(1)[0][0] if layers else "float32",
+        precision=next((name for name, _ in layers.most_common() if name != "float32"), "float32"),
         layers=dict(layers.most_common()),
         kernels=dict(kernels.most_common()),
         biases=dict(biases.most_common()),

@@ -1,43 +1,27 @@
 """Representative data as a stream: pictures and arrays of a folder, a batch at a time; random numbers only when asked.
 
-Pictures are preprocessed by contract. The arrays of .npy and .npz files are taken as values that already are; they are
-read row by row without pickle, so that neither a large file nor a hostile one fills the memory.
+Pictures are preprocessed by contract. The arrays of .npy and .npz files are taken as values that already are.
 """
 
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import TypeVar
 
 import numpy as np
-from numpy.lib import format as npy
 
 from edgecnn.contract import Contract
 from edgecnn.errors import InputFileError, NotThereError, UsageError
 from edgecnn.feeding import random_values
-from edgecnn.graph import Array, Graph, external_shape, from_layout
+from edgecnn.graph import Array, Graph
+from edgecnn.quantization.arrays import SUFFIXES as ARRAYS
+from edgecnn.quantization.arrays import StoredArray, stored_arrays, stored_rows
 from edgecnn.vision.preprocess import SUFFIXES, read_image
 
-ARRAYS = frozenset({".npy", ".npz"})
-"""Suffixes of files with values that are already preprocessed."""
-
-MOST_ROWS = 1 << 20
-"""Of one array: a header may state any number, and each row is listed before it is read."""
+Item = TypeVar("Item")
 
 BATCH = 8
 """Images that are held at a time."""
-
-REFUSALS = (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
-"""What NumPy and zipfile raise on files that they cannot read; RuntimeError asks for a password."""
-
-HEADERS: dict[tuple[int, int], Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
-    (1, 0): npy.read_array_header_1_0,
-    (2, 0): npy.read_array_header_2_0,
-}
-"""Version of the .npy format -> reads (shape, is in Fortran's order, type)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,19 +30,18 @@ class Sample:
 
     Attributes:
         path: Its file.
-        member: Name of the array in an .npz file.
-        row: Its place in an array; None for a picture.
+        array: The array that it is a row of; None for a picture.
+        row: Its place there.
     """
 
     path: Path
-    member: str = ""
-    row: int | None = None
+    array: StoredArray | None = None
+    row: int = 0
 
     @property
     def name(self) -> str:
         """What a person finds it by: photo.jpg, or values.npz[x][3]."""
-        inside = f"[{self.member}]" if self.member else ""
-        return self.path.name if self.row is None else f"{self.path.name}{inside}[{self.row}]"
+        return self.path.name if self.array is None else f"{self.array.name}[{self.row}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +66,13 @@ class Batches:
 
 
 def image_batches(
-    source: Path | Sequence[Path], contract: Contract, *, port: str, limit: int | None = None, batch: int = BATCH
+    source: Path | Sequence[Path],
+    contract: Contract,
+    *,
+    port: str,
+    limit: int | None = None,
+    batch: int = BATCH,
+    watch: Callable[[Sample, Array], None] = lambda sample, values: None,
 ) -> Batches:
     """Return the pictures and arrays of a folder or of some files as batches; no more than one is held.
 
@@ -93,6 +82,7 @@ def image_batches(
         port: The input that they are for.
         limit: At most this many, spread evenly over what there is.
         batch: Images in a batch; the last one may have fewer.
+        watch: Called with each sample and its values as it is read: lint.Inspection.add looks at them on the way.
 
     Raises:
         NotThereError: When there is nothing.
@@ -105,7 +95,8 @@ def image_batches(
 
     def make() -> Iterator[dict[str, Array]]:
         values: list[Array] = []
-        for each in read_samples(chosen, contract):
+        for sample, each in zip(chosen, read_samples(chosen, contract), strict=True):
+            watch(sample, each)
             values.append(each)
             if len(values) == batch:
                 yield {port: np.stack(values)}
@@ -115,6 +106,41 @@ def image_batches(
 
     origin = str(source) if isinstance(source, Path) else f"{len(source)} files"
     return Batches(make=make, count=len(chosen), origin=f"{len(chosen)} images of {origin}")
+
+
+def array_batches(path: Path, graph: Graph, *, limit: int | None = None, batch: int = BATCH) -> Batches:
+    """Return the arrays of an .npz file as batches, one array for each input: for inputs that are no pictures.
+
+    Args:
+        path: With an array (N, ...) named after each port, in the Graph's order of axes and already preprocessed.
+        graph: Whose inputs are to be fed.
+        limit: At most this many rows, spread evenly.
+        batch: Rows in a batch.
+
+    Raises:
+        InputFileError: When an input has no array, or one that does not fit it.
+    """
+    stored = {array.member: array for array in stored_arrays(path)}
+    counts = {stored[port.name].shape[0] for port in graph.inputs if port.name in stored}
+    for port in graph.inputs:
+        shape = graph.tensors[port.tensor].shape[1:]
+        found = stored[port.name].shape if port.name in stored else "none"
+        if found == "none" or found[1:] != shape or len(counts) != 1:
+            wanted = ", ".join(("N", *map(str, shape)))
+            raise InputFileError(
+                f"{path}: an array '{port.name}' ({wanted}), N the same for all, was wanted; got {found}"
+            )
+    rows = _spread(range(counts.pop() if counts else 0), limit)
+    if not rows:
+        raise NotThereError(f"{path}: rows to calibrate on were wanted; there are none.")
+
+    def make() -> Iterator[dict[str, Array]]:
+        types = {port.name: graph.tensors[port.tensor].dtype for port in graph.inputs}
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            yield {name: np.stack(list(stored_rows(stored[name], part))).astype(types[name]) for name in types}
+
+    return Batches(make=make, count=len(rows), origin=f"{len(rows)} rows of {path}")
 
 
 def random_batches(graph: Graph, count: int, seed: int, *, batch: int = BATCH) -> Batches:
@@ -153,8 +179,13 @@ def samples(source: Path | Sequence[Path], contract: Contract, *, limit: int | N
     found = [sample for path in _files(source) for sample in _inside(path, contract)]
     if not found:
         raise NotThereError(f"{source}: images were wanted; the arrays there have no rows.")
-    places = np.linspace(0, len(found) - 1, min(limit or len(found), len(found))).astype(int)
-    return [found[place] for place in places]
+    return _spread(found, limit)
+
+
+def _spread(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """Return at most `limit` items, evenly spread over all of them."""
+    count = min(limit or len(items), len(items))
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def read_samples(chosen: Sequence[Sample], contract: Contract) -> Iterator[Array]:
@@ -167,13 +198,13 @@ def read_samples(chosen: Sequence[Sample], contract: Contract) -> Iterator[Array
     while at < len(chosen):
         first = chosen[at]
         end = at + 1
-        if first.row is None:
+        if first.array is None:
             yield read_image(first.path, contract)
         else:
-            while end < len(chosen) and replace(chosen[end], row=first.row) == first:
+            while end < len(chosen) and chosen[end].array == first.array:
                 end += 1
-            with _opened(first.path, first.member) as file:
-                yield from _rows(file, first, [each.row or 0 for each in chosen[at:end]], contract)
+            for values in stored_rows(first.array, [each.row for each in chosen[at:end]]):
+                yield _as_picture(values, contract)
         at = end
 
 
@@ -206,70 +237,27 @@ def _inside(path: Path, contract: Contract) -> list[Sample]:
     if path.suffix.lower() not in ARRAYS:
         return [Sample(path=path)]
     found = []
-    for member in _members(path):
-        with _opened(path, member) as file:
-            shape, _ = _header(file, Sample(path=path, member=member, row=0), contract)
-        found += [Sample(path=path, member=member, row=row) for row in range(shape[0])]
+    for stored in stored_arrays(path):
+        array = _pictures(stored, contract)
+        found += [Sample(path=path, array=array, row=row) for row in range(array.shape[0])]
     return found
 
 
-def _members(path: Path) -> list[str]:
-    """Return the names of the arrays in an .npz file; an .npy file has one without a name."""
-    if path.suffix.lower() == ".npy":
-        return [""]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except REFUSALS as error:
-        raise InputFileError(f"{path}: a file of NumPy's arrays was wanted; it cannot be read: {error}") from None
-
-
-@contextmanager
-def _opened(path: Path, member: str) -> Iterator[IO[bytes]]:
-    """Open an array; whatever is wrong with it while it is open is the file's fault."""
-    try:
-        if not member:
-            with path.open("rb") as file:
-                yield file
-        else:
-            with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as inner:
-                yield inner
-    except REFUSALS as error:
-        if isinstance(error, InputFileError):
-            raise
-        raise InputFileError(f"{path}: an array of NumPy was wanted; it cannot be read: {error}") from None
-
-
-def _header(file: IO[bytes], sample: Sample, contract: Contract) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return (rows, and the shape of each) and the type of an array, after checking that it fits the contract."""
-    version = npy.read_magic(file)
-    if version not in HEADERS:
-        raise InputFileError(f"{sample.path}: .npy version 1.0 or 2.0 was wanted; got {version}")
-    shape, is_fortran, dtype = HEADERS[version](file)
-    if dtype.kind not in "fiu" or dtype.itemsize > 8 or is_fortran:
-        what = "Fortran's order" if is_fortran else str(dtype)
-        raise InputFileError(f"{sample.name}: numbers in C's order were wanted; got {what}. Save them so.")
-    height, width, channels = size = (contract.height, contract.width, contract.channels)
-    fitting = [size, (channels, height, width), *([(height, width)] if channels == 1 else [])]
-    if shape in fitting:
-        shape = (1, *shape)
-    if shape[1:] not in fitting or not 0 <= shape[0] <= MOST_ROWS:
+def _pictures(array: StoredArray, contract: Contract) -> StoredArray:
+    """Return an array with its rows cut into pictures of the contract's size; refuse one that holds none."""
+    height, width, channels = contract.height, contract.width, contract.channels
+    fitting = [(height, width, channels), (channels, height, width), *([(height, width)] if channels == 1 else [])]
+    if array.shape in fitting:
+        return replace(array, shape=(1, *array.shape))
+    if array.shape[1:] not in fitting:
         wanted = f"(N, {height}, {width}, {channels})"
-        raise InputFileError(f"{sample.name}: an array {wanted} was wanted, as the contract says; got {shape}")
-    return shape, dtype
+        raise InputFileError(f"{array.name}: an array {wanted} was wanted, as the contract says; got {array.shape}")
+    return array
 
 
-def _rows(file: IO[bytes], sample: Sample, rows: Sequence[int], contract: Contract) -> Iterator[Array]:
-    """Yield rows of an array, in rising order, as (height, width, channels) float32."""
-    shape, dtype = _header(file, sample, contract)
-    size = prod(shape[1:]) * dtype.itemsize
-    start = file.tell()
-    picture = (1, contract.height, contract.width, contract.channels)
-    is_first = shape[1:] == external_shape(picture, "NCHW")[1:] != picture[1:]
-    for row in rows:
-        file.seek(start + row * size)
-        data = file.read(size)
-        if len(data) != size:
-            raise InputFileError(f"{sample.name}: {size} bytes were wanted for row {row}; got {len(data)}")
-        values = np.frombuffer(data, dtype).reshape(external_shape(picture, "NCHW") if is_first else picture)
-        yield from_layout(values.astype(np.float32), "NCHW" if is_first else None)[0]
+def _as_picture(values: Array, contract: Contract) -> Array:
+    """Return a row as (height, width, channels) float32."""
+    shape = (contract.height, contract.width, contract.channels)
+    if values.shape != shape and values.ndim == 3:
+        values = np.moveaxis(values, 0, -1)
+    return values.reshape(shape).astype(np.float32)

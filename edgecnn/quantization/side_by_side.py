@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from edgecnn import registry
-from edgecnn.errors import MissingError, ShapeError, UsageError
+from edgecnn.errors import InputFileError, MissingError, ShapeError, UsageError
 from edgecnn.execute import execute
-from edgecnn.graph import Array, Graph, Node, Port, Tensor, infer_shapes, with_batch
-from edgecnn.interfaces import SessionOptions
+from edgecnn.graph import Array, Graph, Node, Port, with_batch
+from edgecnn.interfaces import Session, SessionOptions
 from edgecnn.ops import Add, Dequantize, Mean, Op, Quantize, Sub
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.quantization.parameters import Quantization
@@ -154,21 +154,22 @@ def _is_exact(op: Op) -> bool:
 
 
 def _linear(editor: GraphEditor, layer: Node) -> str:
-    """Return what a layer gives before its fused activation, which becomes a node of its own."""
+    """Return what a layer gives before its fused activation.
+
+    It is computed again there: a runtime that fuses an activation keeps its own layout, and that is worth more.
+    """
     op: Any = layer.op
     if op.activation is None:
         return layer.output
-    linear = editor.free_name(f"{layer.output}/linear")
-    editor.put(replace(layer, op=replace(op, activation=None), outputs=(linear,)))
-    name = editor.free_name(f"{layer.name}/activation")
-    editor.put(Node(name=name, op=op.activation, inputs=(linear,), outputs=layer.outputs))
-    return linear
+    return _put(editor, replace(op, activation=None), layer.inputs, (f"{layer.output}/linear",))[0]
 
 
 def _mean(editor: GraphEditor, tensor: str) -> str:
-    """Return the mean of each channel over images and positions."""
-    axes = tuple(range(len(editor.tensors[tensor].shape) - 1))
-    return _put(editor, Mean(axes=axes), (tensor,), (f"{tensor}/mean",))[0]
+    """Return the mean of each channel over positions, and then over images."""
+    *places, _ = range(len(editor.tensors[tensor].shape))
+    if len(places) > 1:
+        (tensor,) = _put(editor, Mean(axes=tuple(places[1:]), keep_dims=True), (tensor,), (f"{tensor}/places",))
+    return _put(editor, Mean(axes=tuple(places)), (tensor,), (f"{tensor}/mean",))[0]
 
 
 def _needed(graph: Graph) -> Graph:
@@ -189,18 +190,17 @@ def _fitting(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: values if kept == count else values[places] for name, values in inputs.items()}
 
 
-def _run(graph: Graph, inputs: Mapping[str, Array], threads: int) -> Mapping[str, Array]:
-    """Run the Graph in ONNX Runtime, or in NumPy where it is not installed."""
-    if registry.load("targets", "onnxruntime_cpu").status().state != "available":
-        return execute(graph, inputs)
-    ports = {
-        "inputs": tuple(replace(port, layout="NHWC") for port in graph.inputs),
-        "outputs": tuple(replace(port, layout="NHWC") for port in graph.outputs),
-    }
-    with tempfile.TemporaryDirectory() as folder:
+def _run(graph: Graph, images: Mapping[str, Array], threads: int) -> Mapping[str, Array]:
+    """Run the Graph in ONNX Runtime, or in NumPy where it is not installed or does not take the Graph."""
+    # Outputs are vectors; inputs are fed in the Graph's own order.
+    graph = replace(graph, contract=None, inputs=tuple(replace(port, layout="NHWC") for port in graph.inputs))
+    with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder:
         path = Path(folder) / "side_by_side.onnx"
-        registry.load("converters", "onnx").write(replace(graph, contract=None, **ports), path)
-        session = registry.load("targets", "onnxruntime_cpu").open(path, SessionOptions(threads=threads))
-        found: Mapping[str, Array] = session.run(inputs)
+        try:
+            registry.load("converters", "onnx").write(graph, path)
+            session: Session = registry.load("targets", "onnxruntime_cpu").open(path, SessionOptions(threads=threads))
+            found = session.run(images)
+        except (InputFileError, MissingError):
+            return execute(graph, images)
         session.close()
     return found
