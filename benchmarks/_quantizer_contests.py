@@ -1,6 +1,6 @@
 """What the quantizers are compared on: a float network, images to calibrate on, other images to measure on, goals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,11 +9,13 @@ import numpy as np
 from edgecnn.contract import Contract
 from edgecnn.cut import cut
 from edgecnn.graph import Array, Graph
+from edgecnn.models.build import build
 from edgecnn.quantization.report import logits
 from edgecnn.source import load_model
 from edgecnn.vision.preprocess import read_image
 
 from ._quantizer_figures import Compare, cosine, map50_change, same_class, signal_to_noise
+from .random_efficientnet import IMAGES, random_efficientnet
 from .real_tasks import NORMALIZED, RAW, TASKS, TO_96, TO_112, TO_257, Labelled
 
 SNR = "SNR"
@@ -26,8 +28,6 @@ ENERGY: Mapping[str, Compare] = {SNR: signal_to_noise}
 
 GREY = Contract(height=28, width=28, colour_order="GRAY", mean=(0.0,), std=(256.0,), resize="stretch")
 YOLOX = Contract(height=416, width=416, colour_order="BGR", mean=(0.0,) * 3, std=(1.0,) * 3)
-STATISTICS_IMAGES = 32
-"""That give the random EfficientNet's BatchNorm its statistics."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +68,7 @@ class Contest:
         calibration: How many images to calibrate on.
         figures: Name -> how it is measured.
         goals: Recipe -> what we must reach.
+        evaluation: At most so many images to measure on; None takes all the others.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Contest:
     calibration: int
     figures: Mapping[str, Compare]
     goals: Mapping[str, Goal]
+    evaluation: int | None = None
 
 
 def to_logits(graph: Graph) -> Graph:
@@ -115,17 +117,22 @@ def _published(
 
 def _photographs(data: Path) -> Labelled:
     """Return COCO's and ImageNet's photographs together, as VWW takes them."""
-    paths = sorted((data / "coco128_train/images").glob("*.jpg")) + sorted((data / "imagenet_sample_500").glob("*.jpg"))
-    return Labelled(images=np.stack([read_image(path, TO_96) for path in paths]))
+    return _pictures([*_jpegs(data / "coco128_train/images"), *_jpegs(data / "imagenet_sample_500")], TO_96)
+
+
+def _pictures(paths: Sequence[Path], contract: Contract) -> Labelled:
+    return Labelled(images=np.stack([read_image(path, contract) for path in paths]))
+
+
+def _jpegs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jpg"))
 
 
 def _random_efficientnet(data: Path, count: int) -> Loaded:
-    """Return EfficientNet-B0 with random weights and the statistics of images that nothing is measured on."""
-    from .random_efficientnet import random_efficientnet
-
-    truth = TASKS[0].load(data)  # 500 photographs
-    calibration, evaluation = split(replace(truth, classes=None), count)
-    graph = to_logits(random_efficientnet(calibration[:STATISTICS_IMAGES]))
+    """Return EfficientNet-B0 with random weights and the statistics of images that it is not measured on."""
+    contract = build("efficientnet_b0", values=False).contract or Contract(height=224, width=224)
+    calibration, evaluation = split(_pictures(_jpegs(data / "imagenet_sample_500"), contract), count)
+    graph = to_logits(random_efficientnet(calibration[:IMAGES]))
     return Loaded(graph=graph, calibration=calibration, evaluation=evaluation)
 
 
@@ -207,7 +214,8 @@ CONTESTS = (
     Contest(
         name="EfficientNet-B0, random",
         load=_random_efficientnet,
-        calibration=100,
+        calibration=48,
+        evaluation=32,  # LiteRT's 16-bit kernels take seconds for an image
         figures=ENERGY,
         goals={"static_w8_a8": Goal(figure=SNR, least=8.0), "static_w8_a16": Goal(figure=SNR, least=17.0)},
     ),

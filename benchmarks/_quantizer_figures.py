@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgecnn.errors import CheckFailedError
 from edgecnn.graph import Array
 from edgecnn.paired import McNemar, mcnemar, wilson
 from edgecnn.vision.detections import mean_average_precision
@@ -48,7 +49,12 @@ def measured(reference: Array, found: Array, truth: Labelled, figures: Mapping[s
         found: Those of the artifact.
         truth: Of the images.
         figures: Name -> how it is measured.
+
+    Raises:
+        CheckFailedError: When the artifact gives other outputs.
     """
+    if found.size != reference.size:
+        raise CheckFailedError(f"outputs {reference.shape} were wanted, as the float network gives; got {found.shape}")
     found = found.reshape(reference.shape)  # some tools drop or add an axis of size 1
     values = {name: compare(reference, found, truth) for name, compare in figures.items()}
     if truth.classes is None:
@@ -108,5 +114,5 @@ def _bootstrapped(parts: Array, figure: Callable[[Array], Array]) -> Interval:
     """
     drawn = np.random.default_rng(SEED).multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=RESAMPLES)
     tail = (1 - CONFIDENCE) / 2 * 100
-    low, high = np.percentile(figure(drawn @ parts), (tail, 100 - tail))
+    low, high = np.percentile(figure(drawn @ parts), (tail, 100 - tail), method="nearest")  # infinities too
     return Interval(point=float(figure(parts.sum(axis=0))), low=float(low), high=float(high))

@@ -5,9 +5,10 @@ own guide: all calibration images, one at a time.
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from edgecnn.errors import MissingError, UnsupportedError
 from edgecnn.feeding import Feeds, artifact_exterior
 from edgecnn.graph import Array, to_layout
 from edgecnn.interfaces import SessionOptions
-from edgecnn.source import format_of, load_source
+from edgecnn.source import format_of, load_model
 from edgecnn.verify import run_batches
 from edgecnn.vision.photographs import MINIMUM
 
@@ -117,6 +118,7 @@ def onnxruntime(model: str, images: str, artifact: str, settings: str) -> None:
 
 def nncf(model: str, images: str, artifact: str, settings: str) -> None:
     """Quantize by nncf.quantize with a preset. Source: its guide, Basic quantization flow."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # see targets/openvino_cpu.py
     tool, openvino = _require("nncf"), _require("openvino")
     rows = [to_layout(each, "NCHW") for each in _images(images)]
     preset = getattr(tool.QuantizationPreset, settings)
@@ -140,9 +142,14 @@ def run(artifact: str, images: str, found: str) -> None:
 
 def _as_keras(model: str, images: str, folder: str) -> Path:
     """Write a float file for Keras, verified on the images, because TensorFlow's converter starts from there."""
-    source = load_source(model)
-    feeds = Feeds(values={source.graph.inputs[0].name: np.load(images)[:MINIMUM]}, origin=images)
-    made = convert(source.graph, Path(folder), Plan(formats=("keras",)), load=lambda graph, contract: feeds)
+    graph = load_model(model)
+    # TensorFlow's scopes refuse some characters that names of converted files have.
+    nodes = tuple(replace(node, name=f"layer_{place}") for place, node in enumerate(graph.nodes))
+    ports = tuple(replace(port, name=f"output_{place}") for place, port in enumerate(graph.outputs))
+    renamed = replace(graph, nodes=nodes, outputs=ports)
+    feeds = Feeds(values={graph.inputs[0].name: np.load(images)[:MINIMUM]}, origin=images)
+    plan = Plan(formats=("keras",))
+    made = convert(renamed, Path(folder), plan, load=lambda graph, contract: feeds)
     return made.artifacts[0].path
 
 

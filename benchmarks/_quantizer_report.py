@@ -122,7 +122,7 @@ def _shown(figure: str, value: float) -> str:
     return f"{value:.2f} dB" if figure == SNR else f"{100 * value:.2f} %"
 
 
-def rows(outcome: Outcome) -> list[tuple[str, ...]]:
+def table_rows(outcome: Outcome) -> list[tuple[str, ...]]:
     """Return the table's rows of an outcome; see COLUMNS."""
     return [_row(outcome, row) for row in outcome.rows]
 
@@ -169,7 +169,7 @@ def _verdict(outcome: Outcome, row: Row) -> str:
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
     """Print the table."""
-    console.print(table("", COLUMNS, [row for each in outcomes for row in rows(each)]))
+    console.print(table("", COLUMNS, [row for each in outcomes for row in table_rows(each)]))
 
 
 def to_data(outcomes: Sequence[Outcome], machine: str) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def page(outcomes: Sequence[Outcome], machine: str) -> str:
     goals = {f"{each.contest}, {each.recipe}": each.goal for each in outcomes}
     failures = [text for each in outcomes for text in each.failures]
     names = [column.lstrip("<") for column in COLUMNS]
-    cells = [[cell.replace("|", "/") for cell in row] for each in outcomes for row in rows(each)]
+    cells = [[cell.replace("|", "/") for cell in row] for each in outcomes for row in table_rows(each)]
     return "\n".join(
         [
             PREFACE,

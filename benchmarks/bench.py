@@ -11,7 +11,7 @@ import numpy as np
 from edgecnn.contract import Contract
 from edgecnn.count import count
 from edgecnn.errors import EdgeCNNError, MissingError, UsageError
-from edgecnn.feeding import random_values
+from edgecnn.feeding import artifact_exterior, as_fed, random_values
 from edgecnn.graph import Array, Graph, external_shape, to_layout
 from edgecnn.interfaces import Facts, Session, SessionOptions
 from edgecnn.shapes import Shape, check_shape, show_shape
@@ -138,29 +138,33 @@ def bench(options: BenchOptions, *, report: Callable[[], None] | None = None) ->
     return BenchReport(environment=environment, plan=options.plan, rows=rows, cautions=cautions, notes=tuple(notes))
 
 
-def feed(session: Session, contract: Contract | None, data: Path | None, where: str) -> tuple[dict[str, Array], str]:
+def feed(session: Session, contract: Contract | None, data: Path | None, path: Path) -> tuple[dict[str, Array], str]:
     """Return inputs for one invocation of a session, and where they come from.
 
-    A symbolic batch becomes 1; a larger one repeats the images that there are.
+    A symbolic batch becomes 1; a larger one repeats the images that there are. An integer port gets the integers that
+    stand for the pixels.
 
     Args:
         session: An open artifact.
         contract: Its contract; without one it is fed random numbers.
         data: Folder with images, or None for an installed package's photographs.
-        where: The file, for errors.
+        path: Its file.
     """
     shapes = {name: tuple(size or 1 for size in shape) for name, shape in session.input_shapes.items()}
     if contract is None or len(shapes) != 1:
         if data is not None:
-            raise UsageError(f"{where}: --data needs a contract and one input; the file has none. Leave --data out.")
+            raise UsageError(f"{path}: --data needs a contract and one input; the file has none. Leave --data out.")
         generator = np.random.default_rng(0)
         return {n: random_values(shape, session.input_dtypes[n], generator) for n, shape in shapes.items()}, RANDOM
     ((name, shape),) = shapes.items()
     images = load_images(data, contract, limit=shape[0])
     batch = np.resize(images.values, (shape[0], *images.values.shape[1:]))
-    values = to_layout(batch, contract.layout).astype(session.input_dtypes[name], copy=False)
-    check_shape(f"{where}: input '{name}' by its contract", values.shape, shape)
-    return {name: values}, images.origin
+    dtype = session.input_dtypes[name]
+    pixels = as_fed(to_layout(batch, contract.layout), contract, dtype)
+    if str(pixels.dtype) != dtype:
+        pixels = artifact_exterior(path, contract.layout).to_stored(name, pixels, dtype)
+    check_shape(f"{path}: input '{name}' by its contract", pixels.shape, shape)
+    return {name: pixels}, images.origin
 
 
 def to_data(report: BenchReport) -> dict[str, Any]:
@@ -200,12 +204,12 @@ def _open(path: Path, options: BenchOptions, model: Graph | None, stack: ExitSta
     stack.callback(session.close)
     contract = format_of(path).read_contract(path)
     try:
-        inputs, fed = feed(session, contract, options.data, str(path))
+        inputs, fed = feed(session, contract, options.data, path)
     except MissingError as error:
         if options.data is not None:
             raise
         notes.append(str(error))
-        inputs, fed = feed(session, None, None, str(path))
+        inputs, fed = feed(session, None, None, path)
     if fed == RANDOM:
         notes.append(f"{path}: fed {RANDOM}, not an image: it has no contract, or there is no image to read.")
     if model is not None:

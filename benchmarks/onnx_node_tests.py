@@ -1,7 +1,8 @@
 """ONNX's own node tests through reader, `execute` and writers: `python -m edgecnn.benchmarks.onnx_node_tests`.
 
 The onnx package carries one small model with inputs and expected outputs for each form of each operator. A case counts
-when its operator is one that we read and its first input is float32; the operands after the first become constants.
+when its operator is one that we read and its first input is float32 (an 8-bit integer for the operators that take what
+quantized tensors store); the operands after the first become constants.
 Each is read, and must give the expected outputs through `execute`, a written ONNX file in ONNX Runtime and a written
 TFLite file in LiteRT, within the case's own tolerances.
 Source: onnx/onnx, onnx/backend/test/case/node.
@@ -32,6 +33,14 @@ from edgecnn.ports import default_layout
 STAGES = ("execute", "onnx", "tflite")
 RUNTIMES = {"onnx": "onnxruntime_cpu", "tflite": "litert_cpu"}
 TABLE = Path("docs/onnx_node_tests.md")
+
+OF_INTEGERS = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+"""Operators whose first input stores numbers as integers."""
+
+QUANTIZED = (*OF_INTEGERS, "QuantizeLinear", "DynamicQuantizeLinear")
+
+OF_TRAINING = "test_training_"
+"""How cases begin that only training has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +81,8 @@ class Outcome:
     reasons: dict[str, str]
 
 
-def float_cases(kinds: Container[str]) -> Iterator[Case]:
-    """Yield the single-node cases of these operators whose first input is float32."""
+def cases_of(kinds: Container[str]) -> Iterator[Case]:
+    """Yield the single-node cases of these operators whose first input stands for real numbers."""
     node = require("onnx.backend.test.case.node", purpose="running ONNX's node tests")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -81,10 +90,19 @@ def float_cases(kinds: Container[str]) -> Iterator[Case]:
     for case in found:
         if case.model is None or len(case.model.graph.node) != 1 or case.model.graph.node[0].op_type not in kinds:
             continue
-        inputs, outputs = case.data_sets[0]
-        arrays = [each for each in (*inputs, *outputs) if each is not None]
-        if inputs and all(isinstance(each, np.ndarray) for each in arrays) and inputs[0].dtype == np.float32:
+        if case.name.startswith(OF_TRAINING):
+            continue
+        inputs, outputs = ([_array(each) for each in side] for side in case.data_sets[0])
+        if not inputs or not all(each is None or isinstance(each, np.ndarray) for each in (*inputs, *outputs)):
+            continue
+        fitting = ("int8", "uint8") if case.model.graph.node[0].op_type in OF_INTEGERS else ("float32",)
+        if str(inputs[0].dtype) in fitting:
             yield _bound(case, inputs, outputs)
+
+
+def _array(value: Any) -> Any:
+    """Return a scalar of NumPy as an array, and anything else (a sequence, nothing) as it is."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def _bound(case: Any, inputs: Sequence[Array], outputs: Sequence[Array]) -> Case:
@@ -136,7 +154,7 @@ def _shown(error: Exception, path: Path) -> str:
 
 
 def _executed(graph: Graph, first: Array) -> list[Array]:
-    values = execute(graph, {graph.inputs[0].name: _graph_order(graph.inputs[0], first)})
+    values = execute(graph, {graph.inputs[0].name: _graph_order(graph.inputs[0], first)}, stored=True)
     return [to_layout(values[port.name], _layout(port, values[port.name], "NCHW")) for port in graph.outputs]
 
 
@@ -169,13 +187,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """Return the page: one row for each operator, and every case that fails with its reason."""
     cases = Counter(outcome.kind for outcome in outcomes)
     passed = {stage: Counter(o.kind for o in outcomes if stage not in o.reasons) for stage in STAGES}
-    shares = ", ".join(f"{stage} {sum(passed[stage].values())} ({share(outcomes, stage):.1%})" for stage in STAGES)
     lines = [
         "# ONNX's node tests",
         "",
         "Written by `python -m edgecnn.benchmarks.onnx_node_tests`, which says what is counted.",
         "",
-        f"Of {len(outcomes)} float cases of {len(cases)} operators pass: {shares}.",
+        f"Of {len(cases)} operators, those that take or give integers which stand for numbers are counted apart.",
+        "",
+        f"- float: {_shares([each for each in outcomes if each.kind not in QUANTIZED])}",
+        f"- quantized: {_shares([each for each in outcomes if each.kind in QUANTIZED])}",
         "",
         "| operator | cases | " + " | ".join(STAGES) + " |",
         "|---|---|" + "---|" * len(STAGES),
@@ -196,6 +216,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def _shares(outcomes: Sequence[Outcome]) -> str:
+    passed = {stage: sum(stage not in outcome.reasons for outcome in outcomes) for stage in STAGES}
+    listed = ", ".join(f"{stage} {count} ({share(outcomes, stage):.1%})" for stage, count in passed.items())
+    return f"of {len(outcomes)} cases pass {listed}."
+
+
 def share(outcomes: Sequence[Outcome], stage: str) -> float:
     """Return the share of the cases that pass a stage."""
     return sum(stage not in outcome.reasons for outcome in outcomes) / len(outcomes)
@@ -203,7 +229,7 @@ def share(outcomes: Sequence[Outcome], stage: str) -> float:
 
 def all_cases() -> list[Case]:
     """Return the cases of every operator that the ONNX reader has a row for."""
-    return list(float_cases(registry.load("converters", "onnx").readable_operators()))
+    return list(cases_of(registry.load("converters", "onnx").readable_operators()))
 
 
 def run_cases(cases: Iterable[Case]) -> list[Outcome]:

@@ -6,6 +6,7 @@ Each tool works in a child process with a time limit, so that what ends one of t
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from ._quantizer_contests import CONTESTS, Contest, Loaded, part
 from ._quantizer_figures import Figures, measured
 from ._quantizer_latency import Times, times
 from ._quantizer_peers import PEERS, RUNTIMES, Peer
-from ._quantizer_report import OURS, Outcome, Row, page, show, to_data
+from ._quantizer_report import OURS, Outcome, Row, page, show, table_rows, to_data
 from .environment import read_environment, show_environment
 from .real_files import data_folder
 
@@ -39,7 +40,6 @@ LIMITS = Limits(seconds=900, memory_bytes=24 << 30)
 """Of one tool on one network. TensorFlow reserves far more memory than it uses."""
 
 BATCH = 8
-FLOAT = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +94,9 @@ def compete(
     """
     report(f"{contest.name}: float artifacts")
     loaded = contest.load(data, contest.calibration)
-    if limit is not None and limit < len(loaded.evaluation.images):
-        places = np.linspace(0, len(loaded.evaluation.images) - 1, limit).astype(int)
-        loaded = replace(loaded, evaluation=part(loaded.evaluation, places))
+    most = min(len(loaded.evaluation.images), limit or sys.maxsize, contest.evaluation or sys.maxsize)
+    places = np.linspace(0, len(loaded.evaluation.images) - 1, most).astype(int)
+    loaded = replace(loaded, evaluation=part(loaded.evaluation, places))
     with tempfile.TemporaryDirectory(prefix="edgecnn-") as folder, Worker() as runner:
         field = _opened(contest, loaded, Path(folder), runner)
         found = []
@@ -129,19 +129,21 @@ def _run(runner: Worker, artifact: Path, folder: Path) -> Array:
     return np.asarray(np.load(found))
 
 
-def _ours(field: _Field, recipe: str) -> list[_Entry]:
-    """Return our artifacts, all from one calibration."""
+def _ours(field: _Field, recipe: str, formats: tuple[str, ...] = tuple(RUNTIMES)) -> list[_Entry]:
+    """Return our artifacts, all from one calibration; each format on its own where one refuses."""
     graph, images = field.loaded.graph, field.loaded.calibration
 
     def batches(of: Graph) -> Iterator[dict[str, Array]]:
         return ({of.inputs[0].name: images[at : at + BATCH]} for at in range(0, len(images), BATCH))
 
-    plan = Plan(formats=tuple(RUNTIMES), recipe=Recipe(precision=recipe), threads=os.cpu_count() or 1)
-    entry = _Entry(tool=OURS, version="", settings=recipe, format="")
+    plan = Plan(formats=formats, recipe=Recipe(precision=recipe), threads=os.cpu_count() or 1)
+    entry = _Entry(tool=OURS, version="", settings=recipe, format=formats[0])
     try:
         made = convert(graph, field.folder / OURS, plan, samples=Samples(batches=batches, origin="calibration"))
     except EdgeCNNError as error:
-        return [replace(entry, format=form, refusal=str(error)) for form in RUNTIMES]
+        if len(formats) == 1:
+            return [replace(entry, refusal=str(error))]
+        return [each for form in formats for each in _ours(field, recipe, (form,))]
     return [replace(entry, format=artifact.format, path=artifact.path) for artifact in made.artifacts]
 
 
@@ -180,7 +182,7 @@ def _outcome(
         found = times(runnable, rows[0].name, field.loaded.evaluation.images[:1])
     truth = field.loaded.evaluation
     right = None if truth.classes is None else float((field.reference.argmax(axis=1) == truth.classes).mean())
-    return Outcome(
+    outcome = Outcome(
         contest=field.contest.name,
         recipe=recipe,
         format=form,
@@ -190,6 +192,9 @@ def _outcome(
         float_top1=right,
         rows=tuple(replace(row, times=found.get(row.name)) for row in rows),
     )
+    for cells in table_rows(outcome):
+        report("  " + "  ".join(filter(None, cells)))
+    return outcome
 
 
 def _row(field: _Field, entry: _Entry) -> Row:
@@ -231,14 +236,19 @@ def main(
     as_json: bool,
 ) -> None:
     """Quantize every published float network with every tool; exits 1 where ours misses a goal or is beaten."""
-    environment, folder, outcomes = read_environment(), data or data_folder(), list[Outcome]()
+    environment, folder = read_environment(), data or data_folder()
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
     for contest in _chosen(names):
-        outcomes += compete(contest, folder, limit=limit, with_latency=with_latency, report=message)
+        try:
+            outcomes += compete(contest, folder, limit=limit, with_latency=with_latency, report=message)
+        except EdgeCNNError as error:  # the other networks are still worth measuring
+            failures.append(f"{contest.name}: {error}")
     machine = show_environment(environment)
     if target is not None:
         target.write_text(page(outcomes, machine), encoding="utf-8")
     emit(to_data(outcomes, machine), lambda console: show(outcomes, console), as_json=as_json)
-    failures = [text for each in outcomes for text in each.failures]
+    failures += [text for each in outcomes for text in each.failures]
     if failures:
         raise CheckFailedError(f"quantizers: every goal and no better peer was wanted; {'; '.join(failures)}")
 

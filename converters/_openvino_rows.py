@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 from edgecnn import ops
 from edgecnn.graph import Node
+from edgecnn.passes.hold_for_format import ChannelsFirst
+from edgecnn.quantization.rules import WEIGHTED
 
 from . import _openvino_layers, _openvino_moving
 from ._ir_xml import Value
@@ -54,31 +56,45 @@ def _quantize(e: OpenvinoEmitter, node: Node) -> Value:
     least, most = found.limits
     is_port = any(port.tensor == node.output for port in e.graph.outputs)
     if any(node.output in taker.inputs for taker in e.graph.nodes) or not is_port:
-        e.rounded[node.output] = _rounded(e, node, "rounded", x, found.range, found.range)
+        e.rounded[node.output] = _rounded(e, node, node.output, "rounded", x, found.range)
     if not is_port:
         return e.rounded[node.output]
     like = e.stored(node.output)
-    integers = _rounded(e, node, "integers", x, found.range, (least, most))
+    integers = _rounded(e, node, node.output, "integers", x, (least, most))
     return e.layer(node, "Convert", [integers], destination_type=like[0])
 
 
-def _rounded(
-    e: OpenvinoEmitter, node: Node, label: str, x: Value, before: tuple[float, float], after: tuple[float, float]
-) -> Value:
-    found = of_whole(e.graph.tensors[node.output])
+def _rounded(e: OpenvinoEmitter, node: Node, tensor: str, label: str, x: Value, after: tuple[float, float]) -> Value:
+    """Round numbers to those that a tensor's integers stand for, and give them in another range."""
+    found = of_whole(e.graph.tensors[tensor])
     levels = found.limits[1] - found.limits[0] + 1
     names = ("input_low", "input_high", "output_low", "output_high")
-    limits = [e.scalar(f"{node.name}/{name}", limit) for name, limit in zip(names, (*before, *after), strict=True)]
+    limits = [e.scalar(f"{node.name}/{name}", limit) for name, limit in zip(names, (*found.range, *after), strict=True)]
     return e.step(node, "FakeQuantize", [x, *limits], label, levels=levels, auto_broadcast="numpy")
 
 
 def _dequantize(e: OpenvinoEmitter, node: Node) -> Value:
-    """What FakeQuantize gave already; of a port, Convert, Subtract and Multiply."""
+    """What FakeQuantize gave already; of a port, Convert, Subtract and Multiply.
+
+    A FakeQuantize behind a Subtract changes nothing, but without one OpenVINO 2026.4 computes the first layer in float.
+    """
     (source,) = node.inputs
     if source in e.rounded:
         return e.rounded[source]
     known = e.graph.tensors[source]
-    return e.dequantized(node.name, e.operand(node), meaning(of_whole(known), known.shape))
+    found = of_whole(known)
+    value = e.dequantized(node.name, e.operand(node), meaning(found, known.shape))
+    is_rounded = any(found.zero_point) and _feeds_layer(e, node.output)
+    return _rounded(e, node, source, "again", value, found.range) if is_rounded else value
+
+
+def _feeds_layer(e: OpenvinoEmitter, tensor: str) -> bool:
+    """Tell whether a layer with a kernel takes a tensor, maybe padded or with its axes in another order."""
+    takers = [node for node in e.graph.nodes if tensor in node.inputs]
+    unwrapped = [(node, node.op.op if isinstance(node.op, ChannelsFirst) else node.op) for node in takers]
+    return any(isinstance(op, WEIGHTED) for _, op in unwrapped) or any(
+        _feeds_layer(e, node.output) for node, op in unwrapped if isinstance(op, ops.Transpose | ops.Pad | ops.Reshape)
+    )
 
 
 ROWS: Mapping[type[ops.Op], Callable[[OpenvinoEmitter, Node], Value | list[Value]]] = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgecnn.builder import GraphBuilder, no_values
 from edgecnn.contract import Contract, Layout, assumed_contract, parse_contract
-from edgecnn.errors import GraphError
+from edgecnn.errors import GraphError, UnsupportedError
 from edgecnn.graph import Graph
 from edgecnn.interfaces import Artifact, Listing
 from edgecnn.models.pretrained import LayerWeights
@@ -78,7 +78,7 @@ class KerasFile:
         The batch is symbolic, and inputs are channels-last whatever the ports' layouts are.
 
         Raises:
-            UnsupportedError: Naming the node that Keras has no layer for.
+            UnsupportedError: Naming the node that Keras has no layer for, or when the Graph is quantized.
             MissingError: When Keras is not installed.
         """
         model = self.to_keras(graph)
@@ -93,7 +93,13 @@ class KerasFile:
         return _keras_model.framework(purpose=purpose)
 
     def to_keras(self, graph: Graph) -> Any:
-        """Return the Graph as a keras.Model; see _keras_model.to_keras."""
+        """Return a float Graph as a keras.Model; see _keras_model.to_keras."""
+        if graph.is_quantized:
+            raise UnsupportedError(
+                f"{graph.name}: a float network was wanted, since Keras' layers keep float32 variables; this one is "
+                "quantized. Give --dequantize for the float network that it stands for, or choose --to tflite, onnx or "
+                "openvino, which keep its integers."
+            )
         return _keras_model.to_keras(graph)
 
     def layer_name(self, name: str) -> str:

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("edgecnn.commands.models:models", "List the networks that can be built, with what they cost."),
     "cost": ("edgecnn.commands.cost:cost", "Count MACs and parameters, layer by layer."),
     "inspect": ("edgecnn.commands.inspect:inspect", "Show what a model file holds, or how two models differ."),
+    "diagnose": ("edgecnn.commands.diagnose:diagnose", "Tell what a float network will suffer from in integers."),
     "build": ("edgecnn.commands.build:build", "Build a network and save it as a .keras file to train."),
     "train": ("edgecnn.commands.train:train", "Train a network on labelled images."),
     "convert": ("edgecnn.commands.convert:convert", "Write TFLite, ONNX and OpenVINO artifacts, verified."),

@@ -148,7 +148,7 @@ def _shipped(
     deployed = deployment.graph
     if plan.recipe.is_static:  # ranges hold only for what pixels become: the artifact has to say it, guessed or not
         deployed = replace(deployed, contract=deployed.contract or fed or first_guess(deployed))
-    quantized = quantize(deployed, plan.recipe, samples, threads=plan.threads, advance=lambda: advance("calibrated"))
+    quantized = quantize(deployed, plan.recipe, samples, advance=lambda: advance("calibrated"))
     return deployment, replace(quantized, graph=_stamped(quantized, plan))
 
 

@@ -13,6 +13,7 @@ from edgecnn.graph import Graph, external_shape, with_batch
 from edgecnn.interfaces import Format, Reader
 from edgecnn.models.build import ZooOptions, build
 from edgecnn.outputs import safe_name
+from edgecnn.passes.dequantize import dequantize
 from edgecnn.ports import nearest, with_layouts
 from edgecnn.shapes import Shape, show_shape
 
@@ -31,6 +32,7 @@ class Choices:
         outputs: Where it ends.
         io_layout: External layout of every picture, or of each named port.
         contract: File with the contract of a model that brings none.
+        dequantize: Whether the float network is wanted that a quantized one stands for.
     """
 
     zoo: ZooOptions | None = None
@@ -39,6 +41,7 @@ class Choices:
     outputs: tuple[str, ...] = ()
     io_layout: Layout | Mapping[str, Layout] | None = None
     contract: Path | None = None
+    dequantize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +98,17 @@ def chosen(graph: Graph, choices: Choices) -> Graph:
         graph = replace(graph, contract=_contract(graph, choices.contract))
     if choices.inputs or choices.outputs:
         graph = cut(graph, choices.inputs, choices.outputs)
+    if choices.dequantize:
+        graph = _in_float(graph)
     return graph if choices.io_layout is None else with_layouts(graph, choices.io_layout)
+
+
+def _in_float(graph: Graph) -> Graph:
+    """Return the float equivalent of a quantized Graph, whose contract no longer says that it holds integers."""
+    found, contract = dequantize(graph), graph.contract
+    if contract is None or found is graph:
+        return found
+    return replace(found, contract=replace(contract, recipe="float32", calibration=""))
 
 
 def _contract(graph: Graph, path: Path) -> Contract:

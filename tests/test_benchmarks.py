@@ -398,7 +398,7 @@ def test_bench_feeds_an_image_in_the_artifacts_layout(room: Enter, artifact: Pat
 
 def test_bench_repeats_images_to_fill_a_batch() -> None:
     contract = Contract(height=8, width=8, colour_order="GRAY", mean=(0.0,), std=(255.0,))
-    inputs, _ = feed(FakeSession({"image": (20, 8, 8, 1)}), contract, None, "x")
+    inputs, _ = feed(FakeSession({"image": (20, 8, 8, 1)}), contract, None, Path("x.tflite"))
     assert inputs["image"].shape == (20, 8, 8, 1)
     assert np.array_equal(inputs["image"][17:], inputs["image"][:3])
 

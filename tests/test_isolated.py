@@ -206,7 +206,7 @@ def test_inputs_are_fed_in_their_own_type(form: str, dtype: str, tmp_path: Path)
     writer.write(b.finish({"y": b.conv(real, "conv", 4, kernel_size=3)}), path)
     probe([path])
     with closing(target_for(path, None).open(path, SessionOptions())) as session:
-        inputs, _ = feed(session, None, None, path.name)
+        inputs, _ = feed(session, None, None, path)
         assert inputs["x"].dtype == dtype
         session.run(inputs)
 

@@ -472,7 +472,6 @@ def test_external_data_elsewhere_are_refused(
         ([n("Reshape", "x c")], "Reshape 'y': .*keeps the elements"),
         ([n("Transpose", "x", perm=[0, 1, 1, 2])], "permutation must order the axes"),
         ([n("Softmax", "x", axis=9)], "an axis in -4..3 was wanted; found 9"),
-        ([n("QuantizeLinear", "x s")], "quantized files are not read yet"),
     ],
 )
 def test_contradictions_are_refused(nodes: list[Node], message: str, tmp_path: Path) -> None:
@@ -621,12 +620,3 @@ def test_real_files_are_read(name: str) -> None:
     noise = np.square(found.astype(np.float64) - wanted).sum()
     assert 10 * np.log10(np.square(wanted, dtype=np.float64).sum() / noise) > 100
     assert graph.kinds()["Transpose"] == 0
-
-
-@pytest.mark.data
-def test_a_quantized_file_is_refused() -> None:
-    path = DATA / "weights" / "imagenet_onnx" / "mobilenet_v2_quant.onnx"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    with pytest.raises(UnsupportedError, match="quantized files are not read yet"):
-        ONNX.read(path)

@@ -71,8 +71,12 @@ def test_each_operator_is_within_a_step_of_the_golden(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["conv", "conv_relu6", "conv_depthwise", "conv_grouped", "conv_pointwise"])
 def test_convolutions_compute_in_integers(name: str, tmp_path: Path) -> None:
-    _, kinds = compiled(GRAPHS[name], tmp_path / "model.xml")
-    assert {kind: times for kind, times in kinds.items() if kind[0] == "Convolution"} == {("Convolution", "i8"): 1}
+    model, kinds = compiled(GRAPHS[name], tmp_path / "model.xml")
+    assert {kind: times for kind, times in kinds.items() if kind[0] == "Convolution"} == {("Convolution", "u8"): 1}
+    infos = [each.rt_info for each in model.get_runtime_model().get_ops()]
+    layers = [info for info in infos if info["layerType"].astype(str) == "Convolution"]
+    (kernel,) = [info["primitiveType"].astype(str) for info in layers]
+    assert kernel.upper().endswith("_I8")  # the precision alone is told of a float kernel too
 
 
 def test_a_whole_network_computes_in_integers(tmp_path: Path) -> None:

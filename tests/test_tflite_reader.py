@@ -107,7 +107,7 @@ def test_float16_constants_stay_narrow() -> None:
 @needs_data
 def test_the_files_that_no_runtime_accepts_are_refused_by_name(tmp_path: Path) -> None:
     folder = DATA / "weights/negative_fixtures"
-    with pytest.raises(UnsupportedError, match=r"is quantized \(int8\); quantized .tflite files are not read yet"):
+    with pytest.raises(InputFileError, match=r"Conv2d_0/Conv2D_bias': one scale for each channel of axis 3 of \(8,\)"):
         TFLITE.read(folder / "person_detect.tflite")
     graph = TFLITE.read(folder / "model_invoking_error.tflite")
     assert [node.op.attributes()["kind"] for node in graph.nodes] == ["fake-op-double"]

@@ -26,6 +26,7 @@ from edgecnn.passes.deploy import deploy
 from edgecnn.passes.store_float16 import store_float16
 from edgecnn.source import target_for
 from tests.graphs import GRAPHS, image_graph, layer_norm, resized, transposed
+from tests.quantized_graphs import GRAPHS as QUANTIZED
 
 FORMATS = ("tflite", "onnx", "openvino")
 TRAINING_TIME = {ops.BatchNorm}
@@ -230,7 +231,8 @@ def test_what_a_format_cannot_carry_is_refused_with_a_remedy(form: str, kind: ty
 
 
 def test_every_operator_is_tried() -> None:
-    assert {type(node.op) for graph in GRAPHS.values() for node in graph.nodes} == VOCABULARY - TRAINING_TIME
+    tried = {type(node.op) for graph in (*GRAPHS.values(), *QUANTIZED.values()) for node in graph.nodes}
+    assert tried == VOCABULARY - TRAINING_TIME
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])

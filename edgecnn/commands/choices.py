@@ -1,4 +1,4 @@
-"""Options that settle what a model leaves open: shapes, a part of it, layouts, its contract."""
+"""Options that settle how a model is read: shapes, a part of it, layouts, its contract, integers as floats."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -24,6 +24,9 @@ PART_OPTIONS = (
     ),
     click.option("--inputs", metavar="A,B", help="Cut: the part that begins at these tensors or nodes."),
     click.option("--outputs", metavar="C,D", help="Cut: the part that ends at these tensors or nodes."),
+    click.option(
+        "--dequantize", is_flag=True, help="Read a quantized file as the float network that its integers stand for."
+    ),
 )
 PORT_OPTIONS = (
     click.option(
@@ -54,6 +57,7 @@ def _with_choices(command: Command, added: Sequence[Callable[[Command], Command]
         input_shapes: tuple[str, ...],
         inputs: str | None,
         outputs: str | None,
+        dequantize: bool,
         io_layout: str | None = None,
         contract: str | None = None,
         **arguments: Any,
@@ -65,6 +69,7 @@ def _with_choices(command: Command, added: Sequence[Callable[[Command], Command]
             outputs=_names(outputs),
             io_layout=parse_layouts(io_layout) if io_layout else None,
             contract=Path(contract) if contract else None,
+            dequantize=dequantize,
         )
         return command(choices=choices, **arguments)
 

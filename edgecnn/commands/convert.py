@@ -77,6 +77,7 @@ def conversion_command(name: str, text: str, *, recipe: str) -> click.Command:
         as_json: bool,
     ) -> None:
         names = tuple(name.strip() for name in formats.split(",") if name.strip())
+        quantizing.refuse(force=force, is_measured=not no_verify)
         calibrating = quantizing.data(data)
         plan = Plan(formats=names, recipe=quantizing.recipe, batch=_batch(batch, choices), force=force, threads=threads)
         source = load_source(model, choices, report=message)
@@ -84,16 +85,16 @@ def conversion_command(name: str, text: str, *, recipe: str) -> click.Command:
             message(assumption(source.graph.contract))
         origin: list[str] = []
         load = None if no_verify else loader(data, limit, origin)
-        conversion, failure = _convert(source, Path(folder), plan, load, calibrating)
-        proof = conversion.source_proof
-        if proof is not None and proof.assumed is not None:
-            message(assumption(proof.assumed, "for verifying here; --contract FILE says it"))
         lost = None
-        if plan.recipe != FLOAT32:
-            quantizing.keep()
-            lost = Loss.of(conversion, calibrating, None if no_verify else limit, threads=threads)
-        if lost is not None and quantizing.picture is not None:
-            lost.draw(quantizing.picture)
+        with quantizing.files(force=force) as picture:
+            conversion, failure = _convert(source, Path(folder), plan, load, calibrating)
+            proof = conversion.source_proof
+            if proof is not None and proof.assumed is not None:
+                message(assumption(proof.assumed, "for verifying here; --contract FILE says it"))
+            if plan.recipe != FLOAT32:
+                lost = Loss.of(conversion, calibrating, None if no_verify else limit)
+            if lost is not None and picture is not None:
+                lost.draw(picture)
 
         def show(console: Console) -> None:
             _show(console, source, conversion, origin)

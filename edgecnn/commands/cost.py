@@ -96,7 +96,7 @@ def _show_totals(console: Console, cost: Cost, comparison: Comparison | None) ->
         ("parameters, trainable", show_count(cost.trainable)),
         ("parameters, total with BatchNorm statistics", show_count(cost.total)),
         ("parameters, deployed with BatchNorm folded", show_count(cost.deployed)),
-        ("bytes moved, float32, each tensor once", show_bytes(cost.bytes_moved)),
+        ("bytes moved, as stored, each tensor once", show_bytes(cost.bytes_moved)),
     ]
     if cost.unknown:
         rows.append(("operators whose MACs are unknown", ", ".join(cost.unknown)))

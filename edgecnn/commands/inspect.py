@@ -1,6 +1,7 @@
 """`edgecnn inspect`: what a model file holds, and how two models differ."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from edgecnn.commands.choices import part_options
 from edgecnn.commands.model_options import json_option
 from edgecnn.console import emit, message, show_bytes, show_count, table
 from edgecnn.contract import Contract
-from edgecnn.difference import Difference, difference
+from edgecnn.difference import Change, Difference, difference
 from edgecnn.errors import CheckFailedError, UsageError
 from edgecnn.graph import Graph, with_batch
 from edgecnn.inspection import Inspection
@@ -25,6 +26,9 @@ from edgecnn.source import Choices, is_zoo_name, load_source
 
 LONGEST_NAME = 64
 """Characters of a node's name in a table; --json has the whole."""
+
+STORED_AS = ", stored as"
+"""What the change of a constant's type is called in a Difference."""
 
 
 @click.command()
@@ -207,6 +211,17 @@ def _deployed(model: str, choices: Choices) -> Graph:
     return replace(deploy(graph).graph, contract=None)
 
 
+def _change_rows(changes: Sequence[Change]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the changes as rows; what is stored in another type for many nodes, as in a quantized twin, is one row."""
+    stored = Counter((each.what, each.a, each.b) for each in changes if each.what.endswith(STORED_AS))
+    for each in changes:
+        if stored[each.what, each.a, each.b] < 2:
+            yield each.where, each.what, each.a, each.b
+    for (what, a, b), times in stored.items():
+        if times > 1:
+            yield f"{times} nodes", what, a, b
+
+
 def _show_difference(console: Console, a: str, b: str, found: Difference) -> None:
     if found.is_identical:
         console.print(f"identical: {found.nodes} nodes, {found.constants} constants")
@@ -219,7 +234,7 @@ def _show_difference(console: Console, a: str, b: str, found: Difference) -> Non
         console.print(table("nodes", ("<where", "<node", "<operator"), [*gone, *come]))
         console.print()
     if found.changes:
-        rows = [(_short(change.where), change.what, _short(change.a), _short(change.b)) for change in found.changes]
+        rows = [tuple(map(_short, row)) for row in _change_rows(found.changes)]
         console.print(table("changes", ("<node", "<what", "<A", "<B"), rows))
         console.print()
     if found.values:

@@ -11,12 +11,13 @@ from edgecnn.charts import draw_layers
 from edgecnn.commands.recipe_options import CalibrationData
 from edgecnn.console import progress, table
 from edgecnn.conversion import Conversion
-from edgecnn.errors import UsageError
 from edgecnn.graph import Array, Graph
 from edgecnn.instruction_set import describe, instruction_set
 from edgecnn.quantization.image_checks import Finding
 from edgecnn.quantization.quantize import Quantized, Repair
 from edgecnn.quantization.report import Report, report, stages
+from edgecnn.saturation import IMAGES, Saturation, saturating_layers
+from edgecnn.saturation import describe as describe_saturation
 
 LISTED = 12
 """Layers that people are shown; --json has all."""
@@ -44,24 +45,23 @@ class Loss:
         findings: What is wrong with the images that were calibrated on.
         report: What was measured; None where nothing was to be.
         origin: The images that it was measured on.
+        saturation: What each layer would lose on x86 without VNNI; None where nothing was measured.
     """
 
     quantized: Quantized
     findings: tuple[Finding, ...]
     report: Report | None
     origin: str
+    saturation: tuple[Saturation, ...] | None = None
 
     @classmethod
-    def of(
-        cls, conversion: Conversion, calibrating: CalibrationData | None, limit: int | None, *, threads: int
-    ) -> "Loss":
+    def of(cls, conversion: Conversion, calibrating: CalibrationData | None, limit: int | None) -> "Loss":
         """Measure what a conversion lost.
 
         Args:
             conversion: With a recipe.
             calibrating: What it was calibrated on.
             limit: Images to measure on, or None to measure nothing.
-            threads: For the runtimes that calibrate.
         """
         quantized, origins = conversion.quantized, []
 
@@ -70,12 +70,16 @@ class Loss:
             origins.append(origin)
             return values
 
-        found, samples = None, calibrating.samples if calibrating else None
+        found, saturation, samples = None, None, calibrating.samples if calibrating else None
         if limit is not None:
-            with progress("measuring what was lost", len(stages(quantized.recipe))) as advance:
-                found = report(quantized, samples, inputs, threads=threads, advance=advance)
+            with progress("measuring what was lost", len(stages(quantized.recipe)) + 1) as advance:
+                found = report(quantized, samples, inputs, advance=advance)
+                few = {name: values[:IMAGES] for name, values in inputs(quantized.reference).items()}
+                saturation = saturating_layers(quantized.graph, few)
+                advance()
         findings = calibrating.findings(quantized.calibration) if calibrating else ()
-        return cls(quantized=quantized, findings=findings, report=found, origin=origins[0] if origins else "")
+        origin = origins[0] if origins else ""
+        return cls(quantized=quantized, findings=findings, report=found, origin=origin, saturation=saturation)
 
     def as_data(self) -> dict[str, Any]:
         """Return the report as JSON's objects."""
@@ -83,6 +87,9 @@ class Loss:
         return {
             "recipe": asdict(self.quantized.recipe),
             "instruction_set": instruction_set(),
+            "saturation": None
+            if self.saturation is None
+            else [{**asdict(each), "remedy": each.remedy if each.outputs else None} for each in self.saturation],
             "calibration": None
             if calibration is None
             else {
@@ -120,12 +127,13 @@ class Loss:
             _show_scores(console, self.report, self.origin)
             _show_layers(console, self.report)
         console.print(describe(instruction_set()))
+        if self.saturation is not None:
+            console.print(describe_saturation(self.saturation))
 
     def draw(self, path: Path) -> None:
-        """Draw the error of every layer."""
-        if self.report is None:
-            raise UsageError("--picture: there is nothing to draw with --no-verify. Leave one of them out.")
-        draw_layers(self.report, self.quantized.graph.name, path)
+        """Draw the error of every layer, where it was measured."""
+        if self.report is not None:
+            draw_layers(self.report, self.quantized.graph.name, path)
 
 
 def _show_repair(console: Console, repair: Repair) -> None:

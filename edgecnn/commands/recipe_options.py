@@ -1,6 +1,7 @@
 """Options that make a recipe, and those that say what it is calibrated on."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 
 from edgecnn.commands.model_options import Command
 from edgecnn.errors import UsageError
+from edgecnn.extras import require
 from edgecnn.feeding import load_feeds
 from edgecnn.graph import Array, Graph
+from edgecnn.outputs import refuse_existing, staged
 from edgecnn.quantization.calibration import Calibration
 from edgecnn.quantization.image_checks import Finding
 from edgecnn.quantization.lint import Inspection
@@ -38,6 +41,9 @@ RECIPE_FIELDS = (
 )
 """Options of a recipe's name; one that is left out keeps what the recipe says."""
 
+RANGED_FIELDS = tuple(field for field in RECIPE_FIELDS if field != "scales")
+"""Those that only layers look at whose activations are integers."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantizing:
@@ -59,10 +65,35 @@ class Quantizing:
     save: Path | None
     picture: Path | None
 
-    def keep(self) -> None:
-        """Write the recipe where that was asked for."""
-        if self.save is not None:
-            self.save.write_text(self.recipe.to_json(), encoding="utf-8")
+    def refuse(self, *, force: bool, is_measured: bool) -> None:
+        """Refuse what could not be written at the end, before the work begins.
+
+        Args:
+            force: Whether existing files may be replaced.
+            is_measured: Whether there will be errors to draw.
+        """
+        for option, path, suffix in (("--save-recipe", self.save, ".json"), ("--picture", self.picture, ".png")):
+            if path is not None and path.suffix.lower() != suffix:
+                raise UsageError(f"{option}: a file that ends in {suffix} was wanted; got {path}")
+        if self.picture is not None:
+            if not self.recipe.is_static:
+                raise UsageError(f"--picture: layers of integers were wanted; {self.recipe.precision} has none to draw")
+            if not is_measured:
+                raise UsageError("--picture: there is nothing to draw with --no-verify. Leave one of them out.")
+            require("matplotlib.figure", purpose="--picture")
+        refuse_existing([path for path in (self.save, self.picture) if path is not None], force=force)
+
+    @contextmanager
+    def files(self, *, force: bool) -> Iterator[Path | None]:
+        """Yield where the picture is drawn, or None; it and the recipe appear when the block ends well."""
+        with ExitStack() as stack:
+            recipe, picture = (
+                None if path is None else stack.enter_context(staged(path.parent, [path.name], force=force)) / path.name
+                for path in (self.save, self.picture)
+            )
+            yield picture
+            if recipe is not None:
+                recipe.write_text(self.recipe.to_json(), encoding="utf-8")
 
     def data(self, folder: str | None) -> "CalibrationData | None":
         """Return what a recipe is calibrated on, or None where it needs nothing.
@@ -195,11 +226,13 @@ def recipe_options(default: str) -> Callable[[Command], Command]:
         @wraps(command)
         def with_record(*, name: str, layers: tuple[str, ...], **arguments: Any) -> Any:
             asked = {field: arguments.pop(field) for field in RECIPE_FIELDS}
-            asked["overrides"] = tuple(map(_override, layers)) or None
             changed = {field: value for field, value in asked.items() if value is not None}
+            loaded = load_recipe(name)
+            recipe = replace(loaded, overrides=(*map(_override, layers), *loaded.overrides), **changed)
+            _refuse_idle(recipe, changed)
             paths = {each: Path(path) if (path := arguments.pop(each)) else None for each in ("save", "picture")}
             record = Quantizing(
-                recipe=replace(load_recipe(name), **changed),
+                recipe=recipe,
                 images=arguments.pop("images"),
                 is_random=arguments.pop("is_random"),
                 is_lenient=arguments.pop("is_lenient"),
@@ -221,3 +254,11 @@ def _override(text: str) -> tuple[str, str]:
     if not equals or not pattern:
         raise UsageError(f"--layer: PATTERN=PRECISION was wanted; got {text!r}")
     return pattern, precision
+
+
+def _refuse_idle(recipe: Recipe, asked: Container[str]) -> None:
+    """Refuse options that a recipe without ranges would not look at."""
+    idle = [field for field in RANGED_FIELDS if field in asked]
+    if idle and not recipe.is_static:
+        option = idle[0].replace("_", "-")
+        raise UsageError(f"--{option}: a static recipe was wanted, which has ranges; got {recipe.precision}")

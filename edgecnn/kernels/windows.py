@@ -13,6 +13,9 @@ from edgecnn import ops
 from edgecnn.graph import Array
 from edgecnn.shapes import Padding, effective_kernel_size, output_size
 
+CACHED_BYTES = 1 << 17
+"""Of outputs of a depthwise convolution that are made at a time."""
+
 
 def pad_spatial(image: Array, padding: Padding, value: float = 0.0) -> Array:
     """Pad the spatial axes of (N, spatial..., C)."""
@@ -54,6 +57,9 @@ def windows(
 def convolve(op: ops.Conv, image: Array, kernel: Array, bias: Array | None = None) -> Array:
     """Return the cross-correlation (N, outputs..., out_channels)."""
     rank, padded = len(op.stride), pad_spatial(image, op.padding)
+    if op.groups == kernel.shape[-1] == image.shape[-1]:
+        total = _depthwise(op, padded, kernel[..., 0, :])
+        return total if bias is None else total + bias
     (position, view), *others = windows(padded, kernel.shape[:rank], op.stride, op.dilation)
     total = _grouped(view, kernel[position], op.groups)
     for position, view in others:
@@ -61,10 +67,31 @@ def convolve(op: ops.Conv, image: Array, kernel: Array, bias: Array | None = Non
     return total if bias is None else total + bias
 
 
+def _depthwise(op: ops.Conv, padded: Array, weights: Array) -> Array:
+    """Multiply each channel with its own weights, a few rows of outputs at a time, which stay in the cache."""
+    kernel_size = weights.shape[:-1]
+    sizes = [
+        output_size(n, f, stride=s, dilation=d)
+        for n, f, s, d in zip(padded.shape[1:-1], kernel_size, op.stride, op.dilation, strict=True)
+    ]
+    result = np.zeros((len(padded), *sizes, weights.shape[-1]), np.result_type(padded, weights))
+    count = max(1, CACHED_BYTES // max(1, result[:1, :1].nbytes))
+    span, step = effective_kernel_size(kernel_size[0], op.dilation[0]), op.stride[0]
+    for place, row in product(range(len(padded)), range(0, sizes[0], count)):
+        total = result[place : place + 1, row : row + count]
+        rows = padded[place : place + 1, row * step : (row + total.shape[1] - 1) * step + span]
+        for position, view in windows(rows, kernel_size, op.stride, op.dilation):
+            total += view * weights[position]
+    return result
+
+
 def _grouped(view: Array, weights: Array, groups: int) -> Array:
     """Multiply one view (..., in_channels) with (in_channels / groups, out_channels), group by group."""
     if groups == 1:
-        return np.asarray(view @ weights)
+        if not view.flags.c_contiguous:
+            return np.asarray(view @ weights)
+        # NumPy would make a product of every row of a picture.
+        return np.asarray(view.reshape(-1, view.shape[-1]) @ weights).reshape(*view.shape[:-1], weights.shape[-1])
     if groups == view.shape[-1]:
         multiplier = weights.shape[-1] // groups
         return np.asarray((view if multiplier == 1 else np.repeat(view, multiplier, axis=-1)) * weights[0])

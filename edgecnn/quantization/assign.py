@@ -35,6 +35,7 @@ class _Assigner:
         self._types = scales.types if scales else {node.name: None for node in graph.nodes}
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = {port.tensor: graph.tensors[port.tensor] for port in graph.inputs}
+        self._computed = {name for node in graph.nodes for name in (node.name, *node.outputs)}
         self._forms: dict[tuple[str, object], str] = {}
 
     @property
@@ -63,7 +64,7 @@ class _Assigner:
             return port
         if dtype == FLOAT:
             return replace(port, tensor=self._as_float(port.tensor))
-        found = self.tensors[port.tensor].quantization
+        found = self.tensors[port.tensor].quantization if port.tensor in self.tensors else None
         inner = found if found is not None and found.dtype == "int8" else self.scales.quantization(port.tensor, "int8")
         return replace(port, tensor=self._as(port.tensor, as_type(inner, dtype)))
 
@@ -106,9 +107,10 @@ class _Assigner:
     def _integer_inputs(self, node: Node, dtype: str) -> tuple[str, ...]:
         if isinstance(node.op, WEIGHTED):
             return self._layer_inputs(node, dtype)
-        shared = self.scales.quantization(node.output, dtype)
         return tuple(
-            self._as(name, shared if self.scales.is_loose(node, name) else self.scales.quantization(name, dtype))
+            self._as(name, self.scales.of_operand(node, name, dtype))
+            if self.graph.tensors[name].dtype == FLOAT
+            else self._as_float(name)
             for name in node.inputs
         )
 
@@ -137,29 +139,39 @@ class _Assigner:
 
     def _as(self, name: str, wanted: Quantization) -> str:
         """Return a tensor as integers of this quantization."""
-        tensor = self.tensors.get(name, self.graph.tensors[name])
-        if tensor.quantization == wanted:
+        known = self.graph.tensors[name]
+        if not known.is_constant and self.tensors[name].quantization == wanted:
             return name
         key = (name, wanted)
         if key not in self._forms:
-            is_constant = tensor.data is not None and tensor.quantization is None
             self._forms[key] = (
-                self._constant(name, wanted.quantize(tensor.value()), wanted)
-                if is_constant
-                else self._converted(name, Quantize(), wanted)
+                self._constant(name, wanted.quantize(known.value()), wanted)
+                if known.is_constant
+                else self._converted(self._between(name, wanted), Quantize(), wanted)
             )
         return self._forms[key]
 
+    def _between(self, name: str, wanted: Quantization) -> str:
+        """Return a tensor in int8 on its way from uint8 to int16 or back, for which runtimes have no kernel."""
+        found = self.tensors[name].quantization
+        if found is None or {found.dtype, wanted.dtype} != {"uint8", "int16"}:
+            return name
+        return self._converted(name, Quantize(), as_type(found if found.dtype == "uint8" else wanted, "int8"))
+
     def _as_float(self, name: str) -> str:
-        """Return a tensor as float numbers."""
-        tensor = self.tensors.get(name, self.graph.tensors[name])
-        if tensor.quantization is None:
-            self.tensors[name] = tensor
+        """Return a tensor as the float Graph has it: as numbers, or as positions, which are never quantized."""
+        known = self.graph.tensors[name]
+        if not known.is_constant and self.tensors[name].quantization is None:
             return name
         key = (name, None)
         if key not in self._forms:
-            self._forms[key] = self._converted(name, Dequantize(), None)
+            self._forms[key] = self._kept(known) if known.is_constant else self._converted(name, Dequantize(), None)
         return self._forms[key]
+
+    def _kept(self, constant: Tensor) -> str:
+        free = self._free(constant.name)
+        self.tensors[free] = replace(constant, name=free)
+        return free
 
     def _converted(self, name: str, op: Quantize | Dequantize, wanted: Quantization | None) -> str:
         output = self._free(f"{name}/{'dequantized' if wanted is None else 'quantized'}")
@@ -168,9 +180,9 @@ class _Assigner:
         return output
 
     def _free(self, name: str) -> str:
-        """Return a name that no tensor has; a constant of the float Graph gives its name to the first that asks."""
+        """Return a name that nothing has; a constant of the float Graph gives its name to the first that asks."""
         free, number = name, 1
-        while free in self.tensors or (free != name and free in self.graph.tensors):
+        while free in self.tensors or free in self._computed or (free != name and free in self.graph.tensors):
             number += 1
             free = f"{name}_{number}"
         return free

@@ -67,6 +67,10 @@ def _moved(exact: Array, rounded: Array, axis: int) -> Array:
     """Move as many integers along an axis by one step as make the sum of the errors smallest, the cheapest first."""
     error = exact - rounded
     steps = np.rint(error.sum(axis=axis, keepdims=True))
-    gain = error * np.sign(steps)
-    place = np.argsort(np.argsort(-gain, axis=axis, kind="stable"), axis=axis, kind="stable")
-    return np.asarray(rounded + np.where(place < np.abs(steps), np.sign(steps), 0))
+    if not steps.any():
+        return rounded
+    cheapest = np.argsort(-error * np.sign(steps), axis=axis, kind="stable")
+    count = np.arange(exact.shape[axis]).reshape([-1 if each == axis else 1 for each in range(exact.ndim)])
+    moves = np.zeros_like(exact)
+    np.put_along_axis(moves, cheapest, np.where(count < np.abs(steps), np.sign(steps), 0), axis)
+    return np.asarray(rounded + moves)

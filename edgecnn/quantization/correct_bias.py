@@ -63,7 +63,7 @@ def correct_bias(
         The Graph, and node name -> correction (out_channels,) in the units of the layer's output.
 
     Raises:
-        UsageError: When the empirical method has no images, or the network cannot run several at once.
+        UsageError: When the empirical method has no images.
     """
     layers = corrected_layers(float_graph, quantized)
     if method == "analytic":

@@ -92,11 +92,11 @@ def look(sample: Sample, values: Array, contract: Contract) -> Look:
         contract: How it came from pixels.
     """
     pixels = values * np.asarray(contract.std, np.float32) + np.asarray(contract.mean, np.float32)
-    grey = pixels.mean(axis=-1)
+    grey = pixels @ np.full(pixels.shape[-1], 1 / pixels.shape[-1], np.float32)
     return Look(
         sample=sample,
         digest=digest(values),
-        copy=grey_copy(pixels),
+        copy=grey_copy(grey),
         low=float(values.min()),
         high=float(values.max()),
         means=pixels.mean(axis=(0, 1), dtype=np.float64),

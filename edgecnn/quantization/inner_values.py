@@ -8,7 +8,7 @@ such files give a part of them each, so that memory stays bounded.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from edgecnn.graph import Array, Graph, Port, to_layout, with_batch
 from edgecnn.interfaces import Session, SessionOptions
 from edgecnn.ops import elements
 from edgecnn.ports import Exterior, exterior
-from edgecnn.shapes import check_shape
+from edgecnn.shapes import Shape, check_shape
 
 BACKENDS = (("onnx", "onnxruntime_cpu"), ("tflite", "litert_cpu"))
 """(format, target) in the order in which they are tried."""
@@ -137,11 +137,13 @@ class _Opened:
         session: Of its runtime.
         names: Output name -> tensor.
         exterior: Of its ports.
+        axes: Output name -> axis of its channels, filled by the first run.
     """
 
     session: Session
     names: Mapping[str, str]
     exterior: Exterior
+    axes: dict[str, int] = field(default_factory=dict)
 
     def run(self, values: Mapping[str, Array]) -> Inner:
         """Yield what one run gives."""
@@ -150,8 +152,14 @@ class _Opened:
             layout = self.exterior.of_input(name, values[name].shape, found)
             feeds[name] = to_layout(values[name], layout).astype(self.session.input_dtypes[name], copy=False)
         for name, array in self.session.run(feeds).items():
-            is_first = array.ndim > 2 and self.exterior.of_output(name, array.shape) == "NCHW"
-            yield self.names[name], array, 1 if is_first else -1
+            yield self.names[name], array, self._channel_axis(name, array.shape)
+
+    def _channel_axis(self, name: str, shape: Shape) -> int:
+        """Return which axis of an output holds the channels; found out once, since all runs give the same shapes."""
+        if name not in self.axes:
+            is_first = len(shape) > 2 and self.exterior.of_output(name, shape) == "NCHW"
+            self.axes[name] = 1 if is_first else -1
+        return self.axes[name]
 
 
 def _open(graph: Graph, tensors: Sequence[str], form: str, target: str, path: Path, threads: int) -> _Opened:

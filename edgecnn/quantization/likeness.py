@@ -28,12 +28,12 @@ def digest(values: Array) -> bytes:
     return blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
 
 
-def grey_copy(pixels: Array) -> Array:
-    """Return (height, width, channels) pixels as averages over at most SIDE x SIDE cells, mean 0 and length 1, flat.
+def grey_copy(grey: Array) -> Array:
+    """Return (height, width) grey values as averages over at most SIDE x SIDE cells, mean 0 and length 1, flat.
 
     What is the same everywhere gives zeros, which are like nothing.
     """
-    small = pixels.mean(axis=-1)
+    small = grey
     for axis in (0, 1):
         size = small.shape[axis]
         edges = np.linspace(0, size, min(SIDE, size) + 1).astype(int)

@@ -97,14 +97,15 @@ def _channels(values: Array, channel_axis: int) -> Array:
     An image alone is not copied: reductions along what lies together in memory are what makes this fast.
     """
     if channel_axis == 1:
-        first = np.moveaxis(values, 1, 0)
+        first = values[0] if len(values) == 1 else np.moveaxis(values, 1, 0)
         return first.reshape(len(first), -1)
     return values.reshape(-1, values.shape[-1] if values.ndim else 1)
 
 
 def _sums(rows: Array, axis: int) -> tuple[Array, Array]:
     """Return the sum of the values and of their squares for each channel, float64; BLAS and SIMD add up in float32."""
-    ones = np.ones(rows.shape[axis], rows.dtype)
-    total = rows @ ones if axis == 1 else ones @ rows
-    squares = np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", rows, rows)
+    if axis == 1:  # a product with ones would wake BLAS' threads, which then keep a core from the runtime
+        total, squares = np.einsum("ij->i", rows), np.matmul(rows[:, None, :], rows[:, :, None])[:, 0, 0]
+    else:
+        total, squares = np.ones(len(rows), rows.dtype) @ rows, np.einsum("ij,ij->j", rows, rows)
     return total.astype(np.float64), squares.astype(np.float64)

@@ -70,8 +70,9 @@ class Quantization:
             low: The smallest integer to use instead of the type's own: -127 keeps int8 weights symmetric.
         """
         least, most = self.limits
-        scaled = values / self.scales(values.ndim) + self.zero_points(values.ndim)
-        return np.asarray(np.clip(np.rint(scaled), least if low is None else low, most).astype(self.dtype))
+        # Rounded before the zero point comes: an odd one would turn half to even into half to odd.
+        nearest = np.rint(values / self.scales(values.ndim)) + self.zero_points(values.ndim)
+        return np.asarray(np.clip(nearest, least if low is None else low, most).astype(self.dtype))
 
     def dequantize(self, integers: NDArray[Any]) -> NDArray[Any]:
         """Return the real numbers that integers stand for, as float32."""

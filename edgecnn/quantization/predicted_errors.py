@@ -12,7 +12,7 @@ is lost when all of it rounds to one integer; and what is 0, as most of a channe
 rounded kernel makes of the mean of x is the same in every image: bias correction takes it out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Array, Graph, Node
-from edgecnn.quantization.predicted_moments import Moments, layer_variance
+from edgecnn.quantization.layer_moments import by_group, layer_variance, weighed
+from edgecnn.quantization.predicted_moments import Moments
 from edgecnn.quantization.recipe import Spread
 from edgecnn.quantization.rules import FIXED_OUTPUT, INTEGER_OPERATORS, SAME_SCALE, WEIGHTED
 from edgecnn.quantization.weights import kernel_quantization
@@ -108,7 +109,7 @@ def _output_noise(node: Node, output: Moments) -> float:
 
 def _input_noise(node: Node, inputs: Sequence[Moments], output: Moments) -> float:
     """Return what rounded inputs make of the output: as much smaller or larger as the signal becomes."""
-    gains = {ops.Mul: _product_gains, ops.Add: _even_gains, ops.Sub: _even_gains}.get(type(node.op), _relative_gain)
+    gains = GAINS.get(type(node.op), _relative_gain)
     return sum(gain * float(rounding_noise(x).mean()) for gain, x in zip(gains(inputs, output), inputs, strict=True))
 
 
@@ -127,13 +128,22 @@ def _relative_gain(inputs: Sequence[Moments], output: Moments) -> list[float]:
     return [float(output.variance.mean()) / given if given else 1.0] * len(inputs)
 
 
+GAINS: dict[type[ops.Op], Callable[[Sequence[Moments], Moments], list[float]]] = {
+    ops.Mul: _product_gains,
+    ops.Add: _even_gains,
+    ops.Sub: _even_gains,
+}
+"""Operator -> by how much it multiplies the noise of each of its inputs; others multiply it as they do the signal."""
+
+
 def _layer_noise(graph: Graph, node: Node, moments: Mapping[str, Moments], scales: Spread) -> dict[str, float]:
     op: Any = node.op
     kernel = graph.constant(node, "kernel")
-    if kernel is None:
+    if kernel is None or not np.isfinite(kernel.value()).all():
         return {}
     weights, x, groups = kernel.value(), moments[node.inputs[0]], getattr(op, "groups", 1)
     share = 1 / float(np.prod(op.stride)) if isinstance(op, ops.ConvTranspose) else 1.0
+    weights = thinned(weights, groups)
     lost = rounding_errors(weights, is_per_channel=scales == "channel" and weights.ndim > 2)
     return {
         "input": share * float(_independent(weights, groups, rounding_noise(x)).mean()),
@@ -149,5 +159,15 @@ def rounding_errors(weights: Array, *, is_per_channel: bool) -> Array:
 
 def _independent(kernel: Array, groups: int, variance: Array) -> Array:
     """Return sum w^2 variance for each output channel: errors of rounding are not alike, even those of neighbours."""
-    rows = kernel.astype(np.float64).reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups)
-    return np.asarray(np.einsum("igo,gi->go", np.square(rows).sum(axis=0), variance.reshape(groups, -1)))
+    rows = by_group(kernel, groups)
+    return weighed(np.einsum("pigo,pigo->igo", rows, rows), variance)
+
+
+def thinned(kernel: Array, groups: int) -> Array:
+    """Return a kernel with so many of its output channels that their mean is known and soon found."""
+    every = -(-kernel.size // MOST_WEIGHTS) if groups == 1 else 1
+    return kernel[..., ::every]
+
+
+MOST_WEIGHTS = 1 << 21
+"""That rounding errors are taken from."""

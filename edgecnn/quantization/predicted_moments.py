@@ -25,13 +25,11 @@ from edgecnn import ops
 from edgecnn.contract import Contract
 from edgecnn.graph import Array, Graph, Node, Tensor
 from edgecnn.kernels import evaluate_all
+from edgecnn.quantization.layer_moments import layer_mean, layer_variance
 from edgecnn.quantization.rules import WEIGHTED
 
 SIGMAS = 6.0
 """Standard deviations that a range holds: of the thousands of values of a channel some lie there."""
-
-NEIGHBOURS = 0.8
-"""Correlation of values under one kernel."""
 
 PIXELS = (117.0, 58.0)
 """Mean and standard deviation of a photograph's pixels. Source: ImageNet's 0.456 and 0.225, times 255."""
@@ -86,8 +84,9 @@ def predicted_moments(read: Graph, deployed: Graph) -> dict[str, Moments]:
     with np.errstate(all="ignore"):
         for node in deployed.nodes:
             for name, moments in _outputs(deployed, node, found, anchors).items():
-                if all(np.isfinite(each).all() for each in (moments.mean, moments.variance, moments.low, moments.high)):
-                    found[name] = moments
+                fitting = _fitting(moments, deployed.tensors[name])
+                if fitting is not None:
+                    found[name] = fitting
     return found
 
 
@@ -150,11 +149,21 @@ def _outputs(
     return {node.output: activated(before, getattr(node.op, "activation", None))}
 
 
+def _fitting(moments: Moments, tensor: Tensor) -> Moments | None:
+    """Return moments with one finite number for each channel of a tensor, or None where they have no such form."""
+    channels = int((tensor.shape[-1] if tensor.shape else 1) or 1)
+    parts = [moments.mean, moments.variance, moments.low, moments.high, np.atleast_1d(moments.zeros)]
+    if any(part.shape not in {(1,), (channels,)} or not np.isfinite(part).all() for part in parts):
+        return None
+    mean, variance, low, high, zeros = (np.broadcast_to(part, (channels,)) for part in parts)
+    return Moments(mean=mean, variance=variance, low=low, high=high, zeros=zeros)
+
+
 def _constant(tensor: Tensor) -> Moments | None:
     """Return the moments of a constant: it is the same in every image."""
     if tensor.data is None or not tensor.data.size:
         return None
-    rows = tensor.value().astype(np.float64).reshape(-1, tensor.shape[-1] if tensor.shape else 1)
+    rows = _per_channel(tensor.value())
     mean = rows.mean(axis=0)
     return Moments(mean=mean, variance=np.zeros_like(mean), low=rows.min(axis=0), high=rows.max(axis=0))
 
@@ -175,26 +184,11 @@ def _function(op: Any, given: Sequence[Moments], tensors: Sequence[Tensor]) -> M
     return Moments(mean=mean, variance=variance, low=values.min(axis=0), high=values.max(axis=0), zeros=zeros)
 
 
-def layer_variance(kernel: Array, groups: int, variance: Array) -> Array:
-    """Return sum over inputs of R * variance for each output channel: see the module.
-
-    Args:
-        kernel: (spatial..., in_channels / groups, out_channels), or what is to be squared in its place.
-        groups: Of the layer.
-        variance: (in_channels,).
-    """
-    rows = kernel.astype(np.float64).reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups)
-    alone, together = np.square(rows).sum(axis=0), np.square(rows.sum(axis=0))
-    spread = (1 - NEIGHBOURS) * alone + NEIGHBOURS * together
-    return np.asarray(np.einsum("igo,gi->go", spread, variance.reshape(groups, -1)).reshape(-1))
-
-
 def _layer(op: Any, given: Sequence[Moments], tensors: Sequence[Tensor]) -> Moments:
     """Return a layer's moments; a transposed convolution has 1 / stride of the kernel under each output."""
     x, kernel, groups = given[0], tensors[1].value(), getattr(op, "groups", 1)
     share = 1 / np.prod(op.stride) if isinstance(op, ops.ConvTranspose) else 1.0
-    rows = kernel.astype(np.float64).reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups).sum(axis=0)
-    mean = np.einsum("igo,gi->go", rows, x.mean.reshape(groups, -1)).reshape(-1) * share
+    mean = layer_mean(kernel, groups, x.mean) * share
     bias = given[2].mean if len(given) > 2 else 0.0
     return gaussian(mean + bias, layer_variance(kernel, groups, x.variance) * share)
 
@@ -207,9 +201,7 @@ def _sum(op: Any, given: Sequence[Moments], tensors: Sequence[Tensor]) -> Moment
     ends = (b.high, b.low) if sign < 0 else (b.low, b.high)
     low, high = a.low + sign * ends[0], a.high + sign * ends[1]
     near = gaussian(a.mean + sign * b.mean, variance)
-    return Moments(
-        mean=near.mean, variance=variance, low=np.maximum(low, near.low), high=np.minimum(high, near.high)
-    )
+    return Moments(mean=near.mean, variance=variance, low=np.maximum(low, near.low), high=np.minimum(high, near.high))
 
 
 def _product(op: Any, given: Sequence[Moments], tensors: Sequence[Tensor]) -> Moments:
@@ -255,7 +247,7 @@ def _softmax(op: Any, given: Sequence[Moments], tensors: Sequence[Tensor]) -> Mo
 
 
 MOVERS = (
-    *(ops.Concat, ops.Split, ops.Slice, ops.Gather, ops.Pad, ops.Tile, ops.Reshape, ops.Transpose, ops.Resize),
+    *(ops.Concat, ops.Split, ops.Slice, ops.Pad, ops.Tile, ops.Reshape, ops.Transpose, ops.Resize),
     *(ops.DepthToSpace, ops.SpaceToDepth, ops.Identity, ops.Dropout, ops.AveragePool),
 )
 """Operators that are applied to the channels' numbers themselves."""
@@ -266,6 +258,7 @@ RULES: dict[type[ops.Op], Rule] = {
     ops.Mul: _product,
     **dict.fromkeys((ops.Mean, ops.Sum), _mean),
     **dict.fromkeys((ops.MaxPool, ops.Max), _largest),
+    ops.Gather: lambda op, given, tensors: _pooled(given[0]),
     ops.Softmax: _softmax,
 }
 
@@ -278,7 +271,7 @@ def _moved(graph: Graph, node: Node, given: Sequence[Moments]) -> dict[str, Mome
     if max(float(np.prod([size or 1 for size in shape])) for shape in (*shapes, *wide)) > LARGEST_MOVED:
         return {}
     parts = {
-        part: evaluate_all(node.op, [_laid(part, *each) for each in zip(given, tensors, shapes, strict=True)])
+        part: evaluate_all(node.op, [_laid(part, *each) for each in zip(given, shapes, strict=True)])
         for part in ("mean", "variance", "low", "high", "zeros")
     }
     return {
@@ -294,10 +287,8 @@ def _moved(graph: Graph, node: Node, given: Sequence[Moments]) -> dict[str, Mome
     }
 
 
-def _laid(part: str, moments: Moments, tensor: Tensor, shape: tuple[int, ...]) -> Array:
-    """Return one number for each channel at every position; a constant of integers is itself."""
-    if tensor.data is not None and tensor.dtype != "float32":
-        return tensor.data
+def _laid(part: str, moments: Moments, shape: tuple[int, ...]) -> Array:
+    """Return one number for each channel at every position."""
     return np.ascontiguousarray(np.broadcast_to(np.asarray(getattr(moments, part), np.float32), shape))
 
 

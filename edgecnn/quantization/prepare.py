@@ -1,6 +1,5 @@
 """Bring a deployed float Graph into the vocabulary that integers have, without changing what it computes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,6 @@ from edgecnn.graph import Graph, Node
 from edgecnn.passes import lower_activation, unfuse_activation
 from edgecnn.passes.channel_scale import scaled_before
 from edgecnn.passes.editor import GraphEditor
-from edgecnn.quantization.parameters import Quantization, per_tensor
 
 
 def prepared(graph: Graph) -> Graph:
@@ -27,13 +25,11 @@ class RawInput:
     """A Graph that takes the bytes of a picture.
 
     Attributes:
-        graph: Its input is pixel - zero_point, as float.
-        ports: Input port -> the quantization under which its bytes are what is fed.
+        graph: Its input is pixel - zero_point, as float, and its contract says so.
         note: What it costs, or empty.
     """
 
     graph: Graph
-    ports: Mapping[str, Quantization]
     note: str
 
 
@@ -45,7 +41,8 @@ def take_bytes(graph: Graph) -> RawInput:
     half a step for mean 127.5.
 
     Raises:
-        UnsupportedError: When there is no contract, or something besides a convolution or dense layer reads the input.
+        UnsupportedError: When there is no contract, or something besides a convolution or dense layer reads an input
+            that is not raw pixels already.
     """
     contract = graph.contract
     if contract is None or len(graph.inputs) != 1:
@@ -55,25 +52,26 @@ def take_bytes(graph: Graph) -> RawInput:
         )
     editor = GraphEditor(graph)
     source = graph.inputs[0].tensor
-    zero = round(float(np.mean(contract.mean)))
+    zero = min(max(round(float(np.mean(contract.mean))), 0), 255)
     scale = 1 / np.asarray(contract.std, np.float64)
     shift = (zero - np.asarray(contract.mean, np.float64)) * scale
-    for node in editor.consumers(source):
-        if not isinstance(node.op, ops.Conv | ops.Dense) or node.inputs[0] != source:
-            raise UnsupportedError(
-                f"{node.name}: uint8 inputs want convolutions behind the picture, which take its scaling over; got "
-                f"{node.kind}. Take --io int8."
-            )
+    is_raw = not shift.any() and bool((scale == 1).all())  # then whatever reads the picture may
+    for node in () if is_raw else editor.consumers(source):
+        _refuse_reader(editor, node, source)
         editor.put(replace(node, inputs=(source, *scaled_before(editor, node, scale, shift)[1:])))
     channels = contract.channels
     raw: Contract = replace(contract, mean=(float(zero),) * channels, std=(1.0,) * channels)
     cost = float(np.abs(shift).max())
     note = f"the first layer pads with pixel {zero}, which is up to {cost:.2g} from the contract's 0" if cost else ""
-    port = graph.inputs[0].name
-    changed = replace(editor.finish(), contract=raw)
-    return RawInput(graph=changed, ports={port: per_tensor(1.0, zero, "uint8")}, note=note)
+    return RawInput(graph=replace(editor.finish(), contract=raw), note=note)
 
 
-def is_layer(node: Node) -> bool:
-    """Tell whether a node has a kernel of weights."""
-    return isinstance(node.op, ops.Conv | ops.ConvTranspose | ops.Dense)
+def _refuse_reader(editor: GraphEditor, node: Node, source: str) -> None:
+    """Raise UnsupportedError for a reader of the picture that cannot take its scaling over."""
+    is_layer = isinstance(node.op, ops.Conv | ops.Dense) and node.inputs[0] == source
+    if not is_layer or not editor.has_constants(node) or source in editor.outputs:
+        got = node.kind if not is_layer else "computed weights" if source not in editor.outputs else "an output, too"
+        raise UnsupportedError(
+            f"{node.name}: uint8 inputs want layers with constant weights behind the picture, and nothing else, which "
+            f"take its scaling over; got {got}. Take --io int8."
+        )

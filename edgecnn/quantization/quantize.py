@@ -1,5 +1,6 @@
 """Quantize: a deployed float Graph, a recipe and real inputs become one set of integers for every format."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,12 +19,17 @@ from edgecnn.quantization.calibrate import calibrate
 from edgecnn.quantization.calibration import Calibration
 from edgecnn.quantization.correct_bias import correct_bias
 from edgecnn.quantization.equalize import equalize
+from edgecnn.quantization.error_feedback import error_feedback
 from edgecnn.quantization.prepare import prepared, take_bytes
 from edgecnn.quantization.recipe import Recipe
+from edgecnn.quantization.samples import Remembered
 from edgecnn.quantization.separate_ranges import separate_ranges
 
 CORRECTION_IMAGES = 64
 """That a bias correction is measured on at most."""
+
+MOST_THREADS = 8
+"""That calibrate unless told otherwise: the layers of small networks, an image at a time, keep no more busy."""
 
 HALFWAY = 0.5
 
@@ -95,7 +101,8 @@ def quantize(
     recipe: Recipe,
     samples: Samples | None = None,
     *,
-    threads: int = 1,
+    calibration: Calibration | None = None,
+    threads: int | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Quantized:
     """Quantize a deployed float Graph.
@@ -104,11 +111,12 @@ def quantize(
         graph: See passes.deploy.
         recipe: What to do.
         samples: Real inputs, which a static recipe needs.
-        threads: For the runtime that calibrates.
+        calibration: Of the same Graph on the same inputs, before any repair; None makes one.
+        threads: For the runtime that calibrates; None takes one for each core, up to MOST_THREADS.
         advance: Called after each image.
 
     Raises:
-        UsageError: When the Graph is quantized already, or a static recipe has no inputs.
+        UsageError: When the Graph is quantized already, a static recipe has no inputs, or an override fits no node.
         UnsupportedError: When bytes cannot be taken as they are.
         CheckFailedError: When an activation is no finite number.
     """
@@ -116,26 +124,38 @@ def quantize(
         return Quantized(source=graph, graph=graph, reference=graph, recipe=recipe)
     if graph.is_quantized:
         raise UsageError(f"{graph.name}: a float network was wanted; this one is quantized. Give --dequantize.")
+    recipe.refuse_unmatched(node.name for node in prepared(graph).nodes)
     if recipe.default.kind == "float16":
         return Quantized(source=graph, graph=store_float16(graph), reference=graph, recipe=recipe)
     if not recipe.is_static:
         return Quantized(source=graph, graph=assign(graph, None, recipe), reference=graph, recipe=recipe)
     if samples is None:
         raise UsageError(f"{graph.name}: {recipe.precision} wants real inputs to calibrate on. Give --data FOLDER.")
-    return _static(graph, recipe, samples, threads=threads, advance=advance)
+    return _static(
+        graph, recipe, samples, calibration, threads=threads or min(os.cpu_count() or 1, MOST_THREADS), advance=advance
+    )
 
 
-def _static(graph: Graph, recipe: Recipe, samples: Samples, *, threads: int, advance: Callable[[], None]) -> Quantized:
+def _static(
+    graph: Graph,
+    recipe: Recipe,
+    samples: Samples,
+    calibration: Calibration | None,
+    *,
+    threads: int,
+    advance: Callable[[], None],
+) -> Quantized:
     source, notes = graph, []
     if recipe.io == "uint8":
         raw = take_bytes(graph)
         graph, notes = raw.graph, [raw.note] if raw.note else []
     reference, repairs = prepared(graph), []
+    batches = Remembered(samples.batches(reference))
 
     def calibrated(network: Graph) -> Calibration:
         return calibrate(
             network,
-            samples.batches(network),
+            batches,
             observer=recipe.observer,
             bits=recipe.default.activation_bits or 8,
             threads=threads,
@@ -144,7 +164,7 @@ def _static(graph: Graph, recipe: Recipe, samples: Samples, *, threads: int, adv
             is_random=samples.is_random,
         )
 
-    calibration = calibrated(reference)
+    calibration = calibration or calibrated(reference)
     samples.judge(calibration)
     for name, rewrite in FLOAT_REPAIRS.items():
         if getattr(recipe, name):
@@ -164,10 +184,13 @@ def _static(graph: Graph, recipe: Recipe, samples: Samples, *, threads: int, adv
         balanced = balance_rounding(reference, quantized)
         repairs.append(Repair(name="rounding", nodes=balanced.applied, refused=balanced.refused))
         quantized = balanced.graph
+    elif recipe.rounding == "error_feedback":
+        is_centred = recipe.bias_correction != "none"
+        fed = error_feedback(reference, quantized, batches, is_centred=is_centred, threads=threads)
+        repairs.append(Repair(name="rounding", nodes=fed.applied, refused=fed.refused))
+        quantized = fed.graph
     if recipe.bias_correction != "none":
-        images = (
-            _first(samples.batches(reference), CORRECTION_IMAGES) if recipe.bias_correction == "empirical" else None
-        )
+        images = _first(batches, CORRECTION_IMAGES) if recipe.bias_correction == "empirical" else None
         quantized, moved = correct_bias(
             reference, quantized, calibration, inputs=images, method=recipe.bias_correction, threads=threads
         )

@@ -1,19 +1,24 @@
 """A recipe: the precision of every layer, how ranges are chosen and which repairs are made; saved and read as JSON."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from edgecnn.errors import InputFileError, UsageError
+from edgecnn.errors import InputFileError, UnknownNameError, UsageError
 from edgecnn.quantization.precision import Precision, parse_precision
 
 SCHEMA_VERSION = 1
 
+LARGEST_BYTES = 1 << 16
+"""Of a recipe's file: hundreds of overrides, and no more than can be matched with every node."""
+
 PortType = Literal["float32", "int8", "uint8"]
 Correction = Literal["none", "analytic", "empirical"]
-Rounding = Literal["nearest", "balanced"]
+Rounding = Literal["nearest", "balanced", "error_feedback"]
 Spread = Literal["channel", "tensor"]
 Observer = Literal["min_max", "moving_average", "percentile", "entropy", "mean_squared_error"]
 
@@ -29,7 +34,8 @@ class Recipe:
         io: Type of inputs and outputs. uint8 takes the bytes of a picture: the contract's normalisation is folded in.
         observer: How the range of an activation is chosen from what was seen.
         scales: One for each output channel of a convolution, or one for the whole kernel.
-        rounding: Of weights: each to the nearest integer, or so that the errors of a channel add up to nothing.
+        rounding: Of weights: each to the nearest integer, so that the errors of a channel add up to nothing, or each
+            making up for the errors of those before it on real inputs.
         bias_correction: Shifts biases by the mean error that rounded weights make: computed from mean inputs, or
             measured layer by layer behind layers that are quantized already.
         equalize: Whether weights are scaled between neighbouring layers first, so that channels have like ranges.
@@ -49,11 +55,14 @@ class Recipe:
     separate_ranges: bool = True
 
     def __post_init__(self) -> None:
-        for name in (self.precision, *(name for _, name in self.overrides)):
-            parse_precision(name)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"recipe: {name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        kinds = {parse_precision(name).kind for name in (self.precision, *(name for _, name in self.overrides))}
+        if "float16" in kinds and len(kinds) > 1:
+            raise UsageError(
+                "recipe: float16 is for a whole network; it was wanted beside others. Take weight_only_w8."
+            )
         if self.io != "float32" and not parse_precision(self.precision).is_static:
             raise UsageError(f"recipe: inputs and outputs of {self.io} need a static precision; got {self.precision}")
 
@@ -71,6 +80,15 @@ class Recipe:
         """Return the precision of a node."""
         fitting = (name for pattern, name in self.overrides if fnmatchcase(node, pattern))
         return parse_precision(next(fitting, self.precision))
+
+    def refuse_unmatched(self, nodes: Iterable[str]) -> None:
+        """Raise UnknownNameError when an override fits no node, which a misspelt pattern does."""
+        names = list(nodes)
+        for pattern, _ in self.overrides:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                near = get_close_matches(pattern, names, n=1)
+                meant = f" Did you mean '{near[0]}'?" if near else " `edgecnn cost` lists the layers."
+                raise UnknownNameError(f"recipe: a pattern of node names was wanted; '{pattern}' fits none.{meant}")
 
     def to_json(self) -> str:
         """Return the recipe as JSON."""
@@ -100,6 +118,8 @@ def load_recipe(text: str) -> Recipe:
     path = Path(text)
     if not path.is_file():
         raise UsageError(f"{path}: a recipe was wanted; there is no such file")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise InputFileError(f"{path}: a recipe of at most {LARGEST_BYTES} bytes was wanted; this has more")
     try:
         return _parsed(json.loads(path.read_bytes()))
     except (ValueError, TypeError, RecursionError) as error:

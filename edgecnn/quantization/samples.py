@@ -3,8 +3,9 @@
 Pictures are preprocessed by contract. The arrays of .npy and .npz files are taken as values that already are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +21,14 @@ from edgecnn.vision.preprocess import SUFFIXES, read_image
 
 Item = TypeVar("Item")
 
+Batch = Mapping[str, Array]
+"""Port name -> (n, ...) values."""
+
 BATCH = 8
 """Images that are held at a time."""
+
+KEPT_BYTES = 64 << 20
+"""Of batches that are not read again: 106 pictures of 224x224."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +70,33 @@ class Batches:
     def __iter__(self) -> Iterator[dict[str, Array]]:
         """Start reading."""
         return self.make()
+
+
+class Remembered:
+    """Batches of which the first ones, as far as KEPT_BYTES reach, are read once and kept for the next time."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        """Read nothing yet.
+
+        Args:
+            batches: Give the same each time.
+        """
+        self._batches = batches
+        self._kept: list[Batch] = []
+        self._room = KEPT_BYTES
+        self._is_whole = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Go through all from the start."""
+        yield from self._kept
+        if self._is_whole:
+            return
+        for batch in islice(self._batches, len(self._kept), None):
+            self._room -= sum(values.nbytes for values in batch.values())
+            if self._room >= 0:
+                self._kept.append(batch)
+            yield batch
+        self._is_whole = self._room >= 0
 
 
 def image_batches(

@@ -5,18 +5,43 @@ A node that computes in integers takes each operand in the type of its own preci
 scale is fixed keeps it: where it meets others in a Concat its integers are scaled anew.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from edgecnn import ops
 from edgecnn.graph import Graph, Node
+from edgecnn.kernels.quantized import POSITIONS
 from edgecnn.quantization.calibration import Calibration
 from edgecnn.quantization.parameters import Quantization
 from edgecnn.quantization.ranges import activation_quantization
 from edgecnn.quantization.recipe import Recipe
 from edgecnn.quantization.rules import FIXED_OUTPUT, INTEGER_OPERATORS, READS_INTEGERS, SAME_SCALE, WEIGHTED
+from edgecnn.shapes import Shape, same_padding
+
+SIGMOID_REACH = 8.0
+"""Beyond it a sigmoid is constant within an eighth of its 8-bit step, 1/256."""
 
 Key = tuple[str, str]
 """A tensor in a type: (name, "int8")."""
+
+
+def _is_volume(op: ops.Op, shape: Shape) -> bool:
+    return len(getattr(op, "stride", ())) > 2
+
+
+def _is_scaled_elu(op: ops.Op, shape: Shape) -> bool:
+    return isinstance(op, ops.ELU) and op.alpha != 1
+
+
+def _leaves_out_odd_padding(op: ops.Op, shape: Shape) -> bool:
+    """Tell whether a mean leaves out padding that is neither SAME nor none."""
+    if not isinstance(op, ops.AveragePool) or op.count_include_pad or not any(map(any, op.padding)):
+        return False
+    rows = zip(shape[1:-1], op.kernel_size, op.stride, strict=True)
+    return op.padding != tuple(same_padding(size or 0, kernel, stride=step) for size, kernel, step in rows)
+
+
+WITHOUT_KERNEL: tuple[Callable[[ops.Op, Shape], bool], ...] = (_is_volume, _is_scaled_elu, _leaves_out_odd_padding)
+"""(operator, shape of its first operand) -> whether TFLite has no kernel of integers for this form of it."""
 
 
 class Scales:
@@ -46,6 +71,7 @@ class Scales:
         self._fixed: dict[Key, Quantization] = {}
         self._ranges: dict[Key, tuple[float, float]] = {}
         self.types = {node.name: self._type(node, in_float) for node in graph.nodes}
+        self._gates = self._read_by_sigmoids_alone()
         self.homes = {name: self.types[node.name] for node in graph.nodes for name in node.outputs}
         for node in graph.nodes:
             if self.types[node.name] is not None:
@@ -56,45 +82,61 @@ class Scales:
         key = self._root((tensor, dtype))
         return self._fixed[key] if key in self._fixed else activation_quantization(*self._range(key), dtype)
 
-    def is_loose(self, node: Node, tensor: str) -> bool:
-        """Tell whether an operand of a node that shares one scale has a fixed one, so that it is scaled anew."""
-        dtype = self.types[node.name] or ""
-        return self._shares(node) and self._root((tensor, dtype)) != self._root((node.output, dtype))
+    def of_operand(self, node: Node, tensor: str, dtype: str) -> Quantization:
+        """Return the same for an operand of a node; one with a fixed scale is scaled anew where all share one."""
+        return self.quantization(node.output if isinstance(node.op, SAME_SCALE) else tensor, dtype)
 
     def _type(self, node: Node, in_float: Collection[str]) -> str | None:
         """Return the type in which a node computes, or None for float."""
         precision = self.recipe.precision_of(node.name)
+        is_integer = precision.is_static and node.name not in in_float
         dtype = precision.activation_dtype
-        is_known = type(node.op) in INTEGER_OPERATORS.get(dtype, ())
-        if not precision.is_static or not is_known or node.name in in_float:
-            return None
-        numbers = [self.graph.tensors[name] for name in (*node.inputs, *node.outputs)]
-        if isinstance(node.op, READS_INTEGERS):
-            numbers = numbers[:1]
-        is_layer_with_constants = all(t.is_constant for t in numbers[1 : len(node.inputs)])
-        if any(tensor.dtype != "float32" for tensor in numbers):
-            return None
-        return dtype if is_layer_with_constants or not isinstance(node.op, WEIGHTED) else None
+        return dtype if is_integer and self._has_integer_form(node, dtype) else None
 
-    def _shares(self, node: Node) -> bool:
-        return isinstance(node.op, SAME_SCALE)
+    def _has_integer_form(self, node: Node, dtype: str) -> bool:
+        """Tell whether every format has a kernel of integers for a node."""
+        operands = [self.graph.tensors[name] for name in node.inputs]
+        numbers = [tensor for place, tensor in enumerate(operands) if place not in POSITIONS.get(type(node.op), ())]
+        if not isinstance(node.op, READS_INTEGERS):
+            numbers += [self.graph.tensors[name] for name in node.outputs]
+        return (
+            type(node.op) in INTEGER_OPERATORS.get(dtype, ())
+            and all(tensor.dtype == "float32" for tensor in numbers)
+            and (not isinstance(node.op, WEIGHTED) or all(tensor.is_constant for tensor in operands[1:]))
+            and not any(lacks(node.op, operands[0].shape) for lacks in WITHOUT_KERNEL)
+        )
 
     def _join(self, node: Node, dtype: str) -> None:
-        for name in node.outputs:
-            fixed = FIXED_OUTPUT.get((type(node.op), dtype))
-            if fixed is not None:
-                self._fixed[name, dtype] = fixed
-        if not self._shares(node):
+        fixed = FIXED_OUTPUT.get((type(node.op), dtype))
+        if fixed is not None:
+            self._fixed.update({(name, dtype): fixed for name in node.outputs})
+        if not isinstance(node.op, SAME_SCALE):
             return
-        operands = [(name, dtype) for name in node.inputs]
-        found = {self._fixed.get(self._root(key)) for key in operands}
-        loose = [key for key in operands if len(found) > 1 and self._fixed.get(self._root(key)) is not None]
+        operands = [(name, dtype) for name in node.inputs if self.graph.tensors[name].dtype == "float32"]
+        if isinstance(node.op, ops.Maximum | ops.Minimum):  # a bound beyond the range saturates, and is as good there
+            operands = [key for key in operands if not self.graph.tensors[key[0]].is_constant]
+        loose = self._loose(node, operands)
         for key in (*(key for key in operands if key not in loose), *((name, dtype) for name in node.outputs)):
             self._unite(key, (node.output, dtype))
         for key in loose:  # the shared range has to hold what is scaled anew into it
             self._widen((node.output, dtype), self._own_range(key))
         if isinstance(node.op, ops.Pad):
             self._widen((node.output, dtype), (node.op.value, node.op.value))
+
+    def _loose(self, node: Node, operands: list[Key]) -> list[Key]:
+        """Return the operands with a fixed scale that is not the one of all that a node takes and gives."""
+        found = [self._fixed.get(self._root(key)) for key in operands]
+        is_mixed = len(set(found)) > 1 or len(operands) < len(node.inputs)
+        if isinstance(node.op, ops.Pad) and found[0] is not None:
+            low, high = found[0].range
+            is_mixed = not low <= node.op.value <= high
+        return [key for key, fixed in zip(operands, found, strict=True) if is_mixed and fixed is not None]
+
+    def _read_by_sigmoids_alone(self) -> set[str]:
+        """Return the tensors that nothing but integer sigmoids take."""
+        gates = [node for node in self.graph.nodes if isinstance(node.op, ops.Sigmoid) and self.types[node.name]]
+        others = {name for node in self.graph.nodes if node not in gates for name in node.inputs}
+        return {node.inputs[0] for node in gates} - others - {port.tensor for port in self.graph.outputs}
 
     def _root(self, key: Key) -> Key:
         while key in self._parents:
@@ -128,6 +170,8 @@ class Scales:
             values = tensor.value()
             return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         seen = self.calibration.statistics[name]
+        if key[1] == "int8" and name in self._gates:
+            return max(seen.low, -SIGMOID_REACH), min(seen.high, SIGMOID_REACH)
         return seen.low, seen.high
 
 

@@ -5,6 +5,9 @@ with scores (0..1) then has scores in steps of 20 / 255: log2 of the ratio is wh
 moving lies between the Concat and float output ports, it costs next to nothing to move after Dequantize: each operand
 keeps a scale of its own.
 
+A sigmoid or softmax that ends the network has steps of 1/256 in integers, below which all scores are equal; it is read
+by nobody but float output ports and costs next to nothing in float, with the resolution of its input.
+
 The result names the nodes that have to stay float; `assign` takes them as `in_float`. Output ports of integers have one
 scale for the whole port, so that there it is not possible, and said.
 """
@@ -22,6 +25,9 @@ LARGEST_RATIO = 4.0
 
 MOVERS = (ops.Concat, ops.Split, ops.Slice, ops.Reshape, ops.Transpose, ops.Gather, ops.Tile, ops.Identity, ops.Dropout)
 """Operators that only move what they are given."""
+
+
+SCORES = (ops.Sigmoid, ops.Softmax)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +55,9 @@ def separate_ranges(graph: Graph, calibration: Calibration, *, is_float_output: 
     moving = _moving_to_outputs(editor)
     apart: dict[str, None] = {}
     refused = []
+    for node in graph.nodes if is_float_output else ():
+        if isinstance(node.op, SCORES) and moving.issuperset(each.name for each in editor.consumers(node.output)):
+            apart |= dict.fromkeys(_behind(editor, node))
     for node in graph.nodes:
         ratio = _ratio(editor, node, calibration) if isinstance(node.op, ops.Concat) else 1.0
         if ratio <= LARGEST_RATIO:
