@@ -13,6 +13,7 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Graph, Node, Tensor
+from edgecnn.passes.unsigned_activations import signed_activations, unsigned_kernels
 from edgecnn.quantization.parameters import Quantization
 from edgecnn.quantization.rules import FIXED_OUTPUT, SAME_SCALE, WEIGHTED
 
@@ -59,6 +60,28 @@ IN_FLOAT = "Keep it in float, between a Dequantize and a Quantize."
 
 INSTEAD: dict[type[ops.Op], str] = {ops.Swish: "Write it as Sigmoid and Mul."}
 """Operator without a kernel for integers -> what to do, where that is not to keep it in float."""
+
+
+def suited(graph: Graph) -> Graph:
+    """Return the Graph with the types that TFLite multiplies, where it has others: int8 by int8, or uint8 by uint8.
+
+    ONNX's runtimes want uint8 (and uint16) activations over int8 kernels, whatever they were. Activations become signed
+    again, unless a kernel has a zero point, which TFLite takes in uint8 only.
+    """
+    kernels = [graph.tensors[node.inputs[1]] for node in graph.nodes if _is_mixed(graph, node)]
+    is_wide = any(_is_stored(tensor, "uint16") for tensor in graph.tensors.values())
+    if any(each.quantization is not None and any(each.quantization.zero_point) for each in kernels):
+        return unsigned_kernels(graph)
+    return signed_activations(graph) if is_wide or kernels else graph
+
+
+def _is_mixed(graph: Graph, node: Node) -> bool:
+    taken = [graph.tensors[name] for name in node.inputs[:2]]
+    return isinstance(node.op, WEIGHTED) and _is_stored(taken[0], "uint8") and _is_stored(taken[1], "int8")
+
+
+def _is_stored(tensor: Tensor, dtype: str) -> bool:
+    return tensor.quantization is not None and tensor.quantization.dtype == dtype
 
 
 def check_integers(graph: Graph) -> None:

@@ -64,14 +64,15 @@ class TfliteFormat:
         from edgecnn.passes.hold_for_format import hold_for_format
 
         from ._tflite_emitter import TfliteEmitter
-        from ._tflite_integers import check_integers
+        from ._tflite_integers import check_integers, suited
         from ._tflite_metadata import METADATA_KEY, append_labels, metadata
         from ._tflite_rows import REFUSED, ROWS
         from ._writing import contract_json, describe, refuse_unknown
 
         refuse_unknown(graph, ROWS.keys(), self, "Choose --to onnx or openvino.", REFUSED)
-        check_integers(graph)
-        pooled = volume_pool_in_two_steps.PASS(graph).graph
+        integers = suited(graph)
+        check_integers(integers)
+        pooled = volume_pool_in_two_steps.PASS(integers).graph
         held = hold_for_format(pooled, lambda port: port.layout == "NCHW", windows_first=False)
         emitter = TfliteEmitter(held)
         for node in held.nodes:

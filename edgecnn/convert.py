@@ -4,23 +4,24 @@ Everything is written into a scratch folder, verified there, and moved into plac
 is handed over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecnn import registry
-from edgecnn.assume import first_guess
+from edgecnn.assume import assume_contract, first_guess
 from edgecnn.bisect import Suspect, bisect
 from edgecnn.console import show_bytes
 from edgecnn.contract import Contract
 from edgecnn.conversion import Conversion, ParityError
 from edgecnn.count import count
 from edgecnn.errors import CheckFailedError, EdgeCNNError, InputFileError, ShapeError, UnsupportedError, UsageError
-from edgecnn.graph import Graph, with_batch
+from edgecnn.graph import Array, Graph, with_batch
 from edgecnn.interfaces import Writer
 from edgecnn.ops import Opaque, elements
 from edgecnn.outputs import safe_name, staged
 from edgecnn.passes.deploy import Deployment, deploy
+from edgecnn.probe import probe
 from edgecnn.proof import Load, References, SourceProof, check, check_source, feeding
 from edgecnn.quantization.quantize import Quantized, Samples, quantize
 from edgecnn.quantization.recipe import Recipe
@@ -102,7 +103,8 @@ def convert(
     references = None if load is None else References(load)
     with staged(folder, names, force=plan.force) as scratch:
         proof = None if references is None else _proved(source, references, plan)
-        deployment, quantized = _shipped(graph, plan, feeding(graph, proof), samples, advance)
+        fed = feeding(graph, proof) if proof is not None else _assumed(source, plan, samples)
+        deployment, quantized = _shipped(graph, plan, fed, samples, advance)
         shipped, written = quantized.graph, []
         for writer, path in zip(writers, paths, strict=True):
             written.append(writer.write(shipped, scratch / path.name))
@@ -123,6 +125,19 @@ def _proved(source: Source, references: References, plan: Plan) -> SourceProof |
     # Before all else: a picture that cannot be read is no fault of the artifacts.
     references.inputs(source.graph, source.graph.contract or first_guess(source.graph))
     return check_source(source, references, threads=plan.threads)
+
+
+def _assumed(source: Source, plan: Plan, samples: Samples | None) -> Contract | None:
+    """Return how pixels become the input where nothing is verified: ranges are taken from images all the same."""
+    graph = source.graph
+    if graph.contract is not None or samples is None or source.path is None or first_guess(source.read) is None:
+        return graph.contract
+    probe([source.path])
+
+    def inputs(contract: Contract) -> Mapping[str, Array]:
+        return next(iter(samples.batches(replace(source.read, contract=contract))))
+
+    return assume_contract(source, inputs, threads=plan.threads)
 
 
 def _shipped(

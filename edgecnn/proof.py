@@ -18,15 +18,7 @@ from edgecnn.ports import exterior
 from edgecnn.probe import IN_PYTHON, probe
 from edgecnn.source import Source, format_of, target_for
 from edgecnn.tolerance import Tolerance, computes_in_integers, judged, tolerance
-from edgecnn.verify import (
-    MAXIMUM_RELATIVE_ERROR,
-    MINIMUM_SNR_DB,
-    Parity,
-    allowed_error,
-    reference_outputs,
-    snr_db,
-    verify,
-)
+from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, Parity, allowed_error, reference_outputs, verify
 
 MINIMUM_SNR_FLOAT16_DB = 40.0
 """Of our reading of a file with float16 constants against its runtime, which may compute in float16 (11 bits)."""
@@ -138,8 +130,7 @@ def check(
         contract = stored or feeding(source, proof)
         exact = _float_outputs(source, references, contract, proof)
         rounded = references.outputs(shipped, contract) if shipped.is_quantized or has_float16(shipped) else None
-        noise = min(snr_db(exact[name], rounded[name]) for name in exact) if rounded else None
-        wanted = tolerance(shipped, noise, maximum_error(proof))
+        wanted = tolerance(shipped, exact, rounded, maximum_error(proof))
         parity = verify(
             rounded or exact,
             path,
@@ -226,8 +217,7 @@ def check_source(source: Source, references: References, *, threads: int = 1) ->
         golden = references.outputs(graph, contract)
         wanted = Tolerance(minimum_snr_db=minimum, maximum_error=limit)
         if computes_in_integers(graph):
-            exact = references.float_outputs(graph, contract)
-            wanted = tolerance(graph, min(snr_db(exact[name], golden[name]) for name in exact), limit)
+            wanted = tolerance(graph, references.float_outputs(graph, contract), golden, limit)
         parity = verify(
             golden,
             path,

@@ -120,20 +120,20 @@ def test_a_healthy_network_has_no_excuses() -> None:
 
 
 def test_stages_add_one_repair_each_and_end_with_what_was_made() -> None:
-    recipe = Recipe(equalize=True, separate_ranges=False)
-    found = stages(recipe)
-    assert [name for name, _ in found] == ["none", "equalize", "bias_correction"]
-    assert found[-1][1] == recipe
+    samples = Samples(batches=lambda graph: [images(graph, 16)], origin="noise")
+    recipe = Recipe(equalize=True, equalize_activations=False, rounding="nearest")
+    found = stages(quantize(network(), recipe, samples))
+    assert [name for name, _ in found] == ["none", "equalize", "bias_correction"]  # nothing had to be separated
+    assert found[-1][1] == replace(recipe, separate_ranges=False)
     assert (found[0][1].equalize, found[0][1].bias_correction) == (False, "none")
     assert (found[1][1].equalize, found[1][1].bias_correction) == (True, "none")
-    assert stages(Recipe(precision="dynamic_w8"))[0][0] == "none"
-    assert len(stages(PLAIN)) == 2  # separate_ranges, which is on unless told
+    assert [name for name, _ in stages(quantize(network(), Recipe(precision="dynamic_w8")))] == ["none"]
 
 
 def test_a_report_measures_each_stage_and_lists_the_worst_first() -> None:
     graph, steps = network(), []
     samples = Samples(batches=lambda network: [images(graph, 16)], origin="noise")
-    recipe = Recipe(precision="static_w4_a8", rounding="nearest", separate_ranges=False)
+    recipe = Recipe(precision="static_w4_a8", rounding="nearest", equalize_activations=False)
     made = quantize(graph, recipe, samples)
     found = report(made, samples, lambda graph: images(graph, 16), advance=lambda: steps.append(1))
     assert [each.repair for each in found.scores] == ["none", "bias_correction"]

@@ -17,8 +17,9 @@ from edgecnn.execute import with_image_statistics
 from edgecnn.graph import Array, Graph
 from edgecnn.passes.deploy import deploy
 from edgecnn.quantization import samples as sampling
-from edgecnn.quantization.quantize import CORRECTION_IMAGES, Samples, quantize
+from edgecnn.quantization.quantize import Samples, quantize
 from edgecnn.quantization.recipe import Recipe
+from edgecnn.quantization.repairs import CORRECTION_IMAGES
 from edgecnn.quantization.samples import Remembered, Sample, image_batches
 
 SIDE = 32

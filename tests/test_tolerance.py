@@ -3,18 +3,30 @@
 from dataclasses import replace
 from math import inf
 
+import numpy as np
 import pytest
 
 from edgecnn.interfaces import Facts
 from edgecnn.quantization.assign import assign
 from edgecnn.quantization.recipe import Recipe
-from edgecnn.tolerance import DYNAMIC_MARGIN_DB, Tolerance, computes_in_integers, judged, tolerance
+from edgecnn.tolerance import (
+    AGREEMENT,
+    DYNAMIC_MARGIN_DB,
+    NOISE_MARGIN_DB,
+    Tolerance,
+    computes_in_integers,
+    judged,
+    tolerance,
+)
 from edgecnn.verify import MINIMUM_SNR_DB, Parity
 from tests.test_assign import network
 from tests.test_scales import PLAIN, integers
 
 FLOAT = Tolerance(minimum_snr_db=MINIMUM_SNR_DB, maximum_error=1e-4)
-NOISE_DB = 23.0
+EXACT = {"y": np.array([[4.0, -4.0], [-4.0, 4.0], [4.0, -4.0], [-4.0, 4.0]])}
+GOLDEN = {"y": EXACT["y"] + [[0.4, -0.4], [-0.4, 0.4], [-0.4, 0.4], [0.4, -0.4]]}
+"""A tenth of the signal: 20 dB, the same classes."""
+NOISE_DB = 20.0
 
 
 def test_float_arithmetic_is_held_to_floats() -> None:
@@ -22,14 +34,20 @@ def test_float_arithmetic_is_held_to_floats() -> None:
     weight_only = assign(graph, None, Recipe(precision="weight_only_w8"))
     assert not computes_in_integers(graph)
     assert not computes_in_integers(weight_only)
-    assert tolerance(graph, None, 1e-4) == tolerance(weight_only, NOISE_DB, 1e-4) == FLOAT
+    assert tolerance(graph, EXACT, None, 1e-4) == tolerance(weight_only, EXACT, GOLDEN, 1e-4) == FLOAT
 
 
 def test_integers_are_held_to_their_own_noise_and_to_classes() -> None:
     static = integers(network())
     assert computes_in_integers(static)
-    assert tolerance(static, NOISE_DB, 1e-4) == Tolerance(minimum_snr_db=NOISE_DB, maximum_error=inf, is_integer=True)
-    assert tolerance(static, None, 1e-4) == FLOAT  # nothing was rounded: the source itself is of integers
+    wanted = tolerance(static, EXACT, GOLDEN, 1e-4)
+    assert wanted.minimum_snr_db == pytest.approx(NOISE_DB - NOISE_MARGIN_DB)
+    assert (wanted.maximum_error, wanted.agreement) == (inf, AGREEMENT)
+
+
+def test_a_network_whose_integers_change_classes_asks_no_more_of_a_runtime() -> None:
+    golden = {"y": GOLDEN["y"] * [[1], [1], [1], [-1]]}
+    assert tolerance(integers(network()), EXACT, golden, 1e-4).agreement == 0.75
 
 
 def test_one_layer_of_integers_is_enough() -> None:
@@ -41,7 +59,7 @@ def test_one_layer_of_integers_is_enough() -> None:
 def test_what_the_runtime_quantizes_as_it_comes_has_a_margin() -> None:
     dynamic = assign(network(), None, Recipe(precision="dynamic_w8"))
     assert computes_in_integers(dynamic)
-    assert tolerance(dynamic, NOISE_DB, 1e-4).minimum_snr_db == NOISE_DB - DYNAMIC_MARGIN_DB
+    assert tolerance(dynamic, EXACT, GOLDEN, 1e-4).minimum_snr_db == pytest.approx(NOISE_DB - DYNAMIC_MARGIN_DB)
 
 
 def parity(share: float | None, images: int, *, passed: bool = True) -> Parity:
@@ -66,12 +84,12 @@ def parity(share: float | None, images: int, *, passed: bool = True) -> Parity:
     [(0, 16, True), (1, 16, True), (2, 16, False), (1, 100, True), (2, 100, True), (3, 100, False), (2, 99, False)],
 )
 def test_two_classes_in_a_hundred_may_differ_and_one_always(others: int, images: int, passes: bool) -> None:
-    wanted = Tolerance(minimum_snr_db=NOISE_DB, maximum_error=inf, is_integer=True)
+    wanted = Tolerance(minimum_snr_db=NOISE_DB, maximum_error=inf, agreement=AGREEMENT)
     assert judged(parity(1 - others / images, images), wanted).passed == passes
     assert judged(parity(1 - others / images, images), FLOAT).passed  # which other figures decide
     assert not judged(parity(1 - others / images, images, passed=False), wanted).passed
 
 
 def test_an_output_without_classes_is_judged_by_its_noise_alone() -> None:
-    wanted = Tolerance(minimum_snr_db=NOISE_DB, maximum_error=inf, is_integer=True)
+    wanted = Tolerance(minimum_snr_db=NOISE_DB, maximum_error=inf, agreement=AGREEMENT)
     assert judged(parity(None, 16), wanted).passed

@@ -14,7 +14,8 @@ from edgecnn.conversion import Conversion
 from edgecnn.graph import Array, Graph
 from edgecnn.instruction_set import describe, instruction_set
 from edgecnn.quantization.image_checks import Finding
-from edgecnn.quantization.quantize import Quantized, Repair
+from edgecnn.quantization.quantize import Quantized
+from edgecnn.quantization.repairs import Repair
 from edgecnn.quantization.report import Report, report, stages
 from edgecnn.saturation import IMAGES, Saturation, saturating_layers
 from edgecnn.saturation import describe as describe_saturation
@@ -28,6 +29,7 @@ REFUSED = 3
 NAMES = {
     "none": "no repair",
     "equalize": "+ cross-layer equalization",
+    "equalize_activations": "+ activation equalization",
     "absorb_bias": "+ bias absorption",
     "separate_ranges": "+ separate ranges of outputs",
     "bias_correction": "+ bias correction",
@@ -72,7 +74,7 @@ class Loss:
 
         found, saturation, samples = None, None, calibrating.samples if calibrating else None
         if limit is not None:
-            with progress("measuring what was lost", len(stages(quantized.recipe)) + 1) as advance:
+            with progress("measuring what was lost", len(stages(quantized)) + 1) as advance:
                 found = report(quantized, samples, inputs, advance=advance)
                 few = {name: values[:IMAGES] for name, values in inputs(quantized.reference).items()}
                 saturation = saturating_layers(quantized.graph, few)

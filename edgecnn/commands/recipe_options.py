@@ -36,6 +36,7 @@ RECIPE_FIELDS = (
     "rounding",
     "bias_correction",
     "equalize",
+    "equalize_activations",
     "absorb_bias",
     "separate_ranges",
 )
@@ -204,6 +205,11 @@ def recipe_options(default: str) -> Callable[[Command], Command]:
         click.option("--rounding", type=click.Choice(get_args(Rounding)), help="How weights are rounded."),
         click.option("--bias-correction", type=click.Choice(get_args(Correction)), help="How biases are corrected."),
         click.option("--equalize/--no-equalize", default=None, help="Even out weights between neighbouring layers."),
+        click.option(
+            "--equalize-activations/--no-equalize-activations",
+            default=None,
+            help="Even out the ranges of channels between layers.",
+        ),
         click.option("--absorb-bias/--no-absorb-bias", default=None, help="Move large biases into the next layer."),
         click.option(
             "--separate-ranges/--no-separate-ranges", default=None, help="Concatenate unlike outputs in float."

@@ -2,42 +2,23 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from edgecnn.errors import UsageError
 from edgecnn.graph import Array, Graph
-from edgecnn.passes.editor import PassResult
 from edgecnn.passes.store_float16 import store_float16
-from edgecnn.quantization.absorb_bias import absorb_bias
 from edgecnn.quantization.assign import assign
-from edgecnn.quantization.balance_rounding import balance_rounding
-from edgecnn.quantization.bound_scales import bound_scales
 from edgecnn.quantization.calibrate import calibrate
 from edgecnn.quantization.calibration import Calibration
-from edgecnn.quantization.correct_bias import correct_bias
-from edgecnn.quantization.equalize import equalize
-from edgecnn.quantization.error_feedback import error_feedback
-from edgecnn.quantization.prepare import prepared, take_bytes
+from edgecnn.quantization.prepare import RawInput, prepared, take_bytes
 from edgecnn.quantization.recipe import Recipe
+from edgecnn.quantization.repairs import BEFORE, BEHIND, Draft, Repair, repaired
 from edgecnn.quantization.samples import Remembered
-from edgecnn.quantization.separate_ranges import separate_ranges
-
-CORRECTION_IMAGES = 64
-"""That a bias correction is measured on at most."""
 
 MOST_THREADS = 8
 """That calibrate unless told otherwise: the layers of small networks, an image at a time, keep no more busy."""
 
 HALFWAY = 0.5
-
-FLOAT_REPAIRS: dict[str, Callable[[Graph, Calibration], PassResult]] = {
-    "equalize": equalize,
-    "absorb_bias": absorb_bias,
-}
-"""Repair of the float network, by the recipe's field that asks for it; ranges are taken anew behind each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,21 +37,6 @@ class Samples:
     origin: str
     is_random: bool = False
     judge: Callable[[Calibration], None] = lambda calibration: None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Repair:
-    """What one repair did.
-
-    Attributes:
-        name: Such as "bias_correction".
-        nodes: Which it changed.
-        refused: (node, reason) for what it left alone.
-    """
-
-    name: str
-    nodes: tuple[str, ...]
-    refused: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -145,11 +111,8 @@ def _static(
     threads: int,
     advance: Callable[[], None],
 ) -> Quantized:
-    source, notes = graph, []
-    if recipe.io == "uint8":
-        raw = take_bytes(graph)
-        graph, notes = raw.graph, [raw.note] if raw.note else []
-    reference, repairs = prepared(graph), []
+    raw = take_bytes(graph) if recipe.io == "uint8" else None
+    reference = prepared(graph if raw is None else raw.graph)
     batches = Remembered(samples.batches(reference))
 
     def calibrated(network: Graph) -> Calibration:
@@ -166,44 +129,37 @@ def _static(
 
     calibration = calibration or calibrated(reference)
     samples.judge(calibration)
-    for name, rewrite in FLOAT_REPAIRS.items():
-        if getattr(recipe, name):
-            result = rewrite(reference, calibration)
-            repairs.append(Repair(name=name, nodes=result.applied, refused=result.refused))
-            reference, calibration = result.graph, calibrated(result.graph) if result.applied else calibration
-    in_float: tuple[str, ...] = ()
-    if recipe.separate_ranges:
-        apart = separate_ranges(reference, calibration, is_float_output=recipe.io == "float32")
-        repairs.append(Repair(name="separate_ranges", nodes=apart.nodes, refused=apart.refused))
-        in_float = apart.nodes
-    quantized = assign(reference, calibration, recipe, in_float=in_float, ranges=_pixel_ranges(reference))
-    bounded = bound_scales(quantized)
-    repairs.append(Repair(name="bound_scales", nodes=bounded.applied))
-    quantized = bounded.graph
-    if recipe.rounding == "balanced":
-        balanced = balance_rounding(reference, quantized)
-        repairs.append(Repair(name="rounding", nodes=balanced.applied, refused=balanced.refused))
-        quantized = balanced.graph
-    elif recipe.rounding == "error_feedback":
-        is_centred = recipe.bias_correction != "none"
-        fed = error_feedback(reference, quantized, batches, is_centred=is_centred, threads=threads)
-        repairs.append(Repair(name="rounding", nodes=fed.applied, refused=fed.refused))
-        quantized = fed.graph
-    if recipe.bias_correction != "none":
-        images = _first(batches, CORRECTION_IMAGES) if recipe.bias_correction == "empirical" else None
-        quantized, moved = correct_bias(
-            reference, quantized, calibration, inputs=images, method=recipe.bias_correction, threads=threads
-        )
-        repairs.append(Repair(name="bias_correction", nodes=tuple(moved)))
-    return Quantized(
-        source=source,
-        graph=quantized,
-        reference=reference,
+    draft = Draft(
         recipe=recipe,
+        reference=reference,
         calibration=calibration,
-        repairs=tuple(repair for repair in repairs if repair.nodes or repair.refused),
-        notes=tuple(notes),
+        calibrated=calibrated,
+        batches=batches,
+        threads=threads,
+        graph=reference,
     )
+    draft, before = repaired(draft, BEFORE)
+    ranges = _pixel_ranges(draft.reference)
+    integers = assign(draft.reference, draft.calibration, recipe, in_float=draft.in_float, ranges=ranges)
+    draft, behind = repaired(replace(draft, graph=integers), BEHIND)
+    return Quantized(
+        source=graph,
+        graph=draft.graph,
+        reference=draft.reference,
+        recipe=recipe,
+        calibration=draft.calibration,
+        repairs=(*before, *behind),
+        notes=tuple(_notes(graph, raw)),
+    )
+
+
+def _notes(graph: Graph, raw: RawInput | None) -> Iterator[str]:
+    """Yield what is worth knowing about an input."""
+    if raw is not None and raw.note:
+        yield raw.note
+    if graph.contract is not None and graph.contract.is_assumed:
+        low, high = graph.contract.input_range
+        yield f"nothing says how pixels become the input; {low:g}..{high:g} is assumed, and the integers hold only so"
 
 
 def _pixel_ranges(graph: Graph) -> dict[str, tuple[float, float]]:
@@ -220,18 +176,3 @@ def _pixel_ranges(graph: Graph) -> dict[str, tuple[float, float]]:
     is_halfway = len(set(contract.mean)) == len(set(contract.std)) == 1 and contract.mean[0] % 1 == HALFWAY
     wider = 255 / 254 if is_halfway else 1.0
     return {graph.inputs[0].tensor: (low * wider, high * wider)}
-
-
-def _first(batches: Iterable[Mapping[str, Array]], count: int) -> dict[str, Array]:
-    """Return the first inputs of a stream, at most so many."""
-    parts: dict[str, list[Array]] = {}
-    for values in islice(_singles(batches), count):
-        for name, value in values.items():
-            parts.setdefault(name, []).append(value)
-    return {name: np.concatenate(each) for name, each in parts.items()}
-
-
-def _singles(batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
-    for batch in batches:
-        for place in range(len(next(iter(batch.values())))):
-            yield {name: values[place : place + 1] for name, values in batch.items()}

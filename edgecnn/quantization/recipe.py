@@ -38,7 +38,8 @@ class Recipe:
             making up for the errors of those before it on real inputs.
         bias_correction: Shifts biases by the mean error that rounded weights make: computed from mean inputs, or
             measured layer by layer behind layers that are quantized already.
-        equalize: Whether weights are scaled between neighbouring layers first, so that channels have like ranges.
+        equalize: Whether weights are scaled between neighbouring layers first, so that channels have like weights.
+        equalize_activations: Whether channels are scaled between layers first, so that they have like ranges.
         absorb_bias: Whether large biases are moved into the next layer's first.
         separate_ranges: Whether outputs that are concatenated and differ much in range are put together in float.
     """
@@ -51,6 +52,7 @@ class Recipe:
     rounding: Rounding = "balanced"
     bias_correction: Correction = "empirical"
     equalize: bool = False
+    equalize_activations: bool = True
     absorb_bias: bool = False
     separate_ranges: bool = True
 
@@ -103,7 +105,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "bias_correction": get_args(Correction),
 }
 
-FLAGS = ("equalize", "absorb_bias", "separate_ranges")
+FLAGS = ("equalize", "equalize_activations", "absorb_bias", "separate_ranges")
 
 
 def load_recipe(text: str) -> Recipe:

@@ -15,10 +15,8 @@ from edgecnn.ops import Dequantize, Reshape, Softmax
 from edgecnn.quantization.layer_errors import LayerError, layer_errors
 from edgecnn.quantization.quantize import Quantized, Samples, quantize
 from edgecnn.quantization.recipe import Recipe
+from edgecnn.quantization.repairs import OF_REFERENCE, OFF
 from edgecnn.verify import reference_outputs, snr_db
-
-REPAIRS: dict[str, Any] = {"equalize": False, "absorb_bias": False, "separate_ranges": False, "bias_correction": "none"}
-"""Repair, in the order in which they are made -> the setting that leaves it out."""
 
 Inputs = Callable[[Graph], Mapping[str, Array]]
 """Gives real images, preprocessed as a Graph's contract says: port name -> (N, ...) values."""
@@ -68,28 +66,31 @@ def report(
     scores, fed = [], inputs(quantized.reference)
     # Repairs of the float network change nothing of what it computes.
     exact = reference_outputs(quantized.reference, fed, fetch=logits(quantized.reference))
-    for name, recipe in stages(quantized.recipe):
-        made = quantized if recipe == quantized.recipe else _made(quantized, recipe, samples)
+    made_in = stages(quantized)
+    for name, recipe in made_in:
+        made = quantized if name == made_in[-1][0] else _made(quantized, recipe, samples)
         scores.append(score(name, made.reference, made.graph, fed, exact=exact))
         advance()
     layers = sorted(layer_errors(quantized.reference, quantized.graph, fed), key=lambda layer: layer.own_snr_db)
     return Report(scores=tuple(scores), layers=tuple(layers), images=len(next(iter(fed.values()))))
 
 
-def stages(recipe: Recipe) -> list[tuple[str, Recipe]]:
-    """Return the recipe without repairs, and then with one more of those that it has."""
+def stages(quantized: Quantized) -> list[tuple[str, Recipe]]:
+    """Return the recipe without repairs, and then with one more of those that changed something."""
+    recipe, settings = quantized.recipe, dict[str, Any](OFF)
     if not recipe.is_static:
         return [("none", recipe)]
-    wanted = {name: getattr(recipe, name) for name, off in REPAIRS.items() if getattr(recipe, name) != off}
-    found = [("none", replace(recipe, **REPAIRS))]
-    for name, setting in wanted.items():
-        found.append((name, replace(found[-1][1], **{name: setting})))
+    changed = {repair.name for repair in quantized.repairs if repair.nodes}
+    found = [("none", replace(recipe, **settings))]
+    for name in settings:
+        if name in changed:
+            found.append((name, replace(found[-1][1], **{name: getattr(recipe, name)})))
     return found
 
 
 def _made(quantized: Quantized, recipe: Recipe, samples: Samples | None) -> Quantized:
     """Quantize with fewer repairs, on the ranges that are known where no repair of the float network changed them."""
-    is_same = not (quantized.recipe.equalize or quantized.recipe.absorb_bias)
+    is_same = not {repair.name for repair in quantized.repairs if repair.nodes}.intersection(OF_REFERENCE)
     return quantize(quantized.source, recipe, samples, calibration=quantized.calibration if is_same else None)
 
 
