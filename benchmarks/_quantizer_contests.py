@@ -32,7 +32,7 @@ YOLOX = Contract(height=416, width=416, colour_order="BGR", mean=(0.0,) * 3, std
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """What one of our artifacts must reach. Source: the project's issue 5.
+    """What one of our artifacts must reach: the project's own goals (docs/quantization.md).
 
     Attributes:
         figure: Its name.

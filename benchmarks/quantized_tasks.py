@@ -31,7 +31,7 @@ from .real_tasks import (
 )
 
 ALLOWED_POINTS = 0.5
-"""Percentage points of accuracy. Source: the project's issue 5."""
+"""Percentage points of accuracy: the project's own goal."""
 
 ALLOWED_OTHERS = 2.0
 """Percentage points of classes that differ from the source's own: runtimes round integers each in its own way."""

@@ -68,7 +68,7 @@ class Task:
         measures: What is measured.
         source_target: Where the source file runs; None takes the runtime of its format.
         formats: That can carry the file.
-        allowed_points: Percentage points that an artifact, or the source, may be off. Source: the project's issue 4.
+        allowed_points: Percentage points that an artifact, or the source, may be off. The project's own goal.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """A Graph as a keras.Model, and the weights of that model back in the Graph.
 
-A node "block_3/expand" becomes the layer "block_3.expand", since Keras keeps "/" for itself. Nodes that share their
-parameters become one layer that is called several times.
+A node "block_3/expand" becomes the layer "block_3.expand", since Keras keeps "/" for itself; what TensorFlow refuses
+in names becomes "_". Nodes that share their parameters become one layer that is called several times.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecnn.errors import UnsupportedError, UsageError
 from edgecnn.extras import require
-from edgecnn.graph import Graph, Node
+from edgecnn.graph import Graph, Node, Port
 from edgecnn.ops import Op, Opaque
 from edgecnn.shapes import show_shape
 
@@ -24,6 +24,7 @@ from ._keras_operators import WRITERS
 from ._keras_ports import MARK
 from ._keras_untied import untied
 from ._keras_writers import REMEDY, LayerSpec, NodeView
+from ._unique_names import unique
 
 LARGEST_CONSTANT = 1 << 18
 """Numbers in a constant that is no layer's variable; Keras writes each as some 20 characters of JSON."""
@@ -45,12 +46,15 @@ def framework(*, purpose: str) -> ModuleType:
 
 
 def layer_name(name: str) -> str:
-    """Return the name of a node, constant or port as Keras takes it.
+    """Return the name of a node or port as Keras and TensorFlow take it; several names may become one.
 
-    >>> layer_name("block_3/expand")
-    'block_3.expand'
+    Source: TensorFlow, python/framework/ops.py, _VALID_SCOPE_NAME_REGEX, which exporting a SavedModel checks.
+
+    >>> layer_name("block_3/expand;block_3/bias:0")
+    'block_3.expand_block_3.bias_0'
     """
-    return name.replace("/", ".")
+    plain = re.sub(r"[^A-Za-z0-9_.\\>-]", "_", name.replace("/", "."))
+    return plain if re.match(r"[A-Za-z0-9.]", plain) else f".{plain}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +85,10 @@ def plan(graph: Graph) -> tuple[Step, ...]:
         UnsupportedError: Naming the node that Keras has no layer for.
     """
     graph, names = lowered(graph), dict[object, str]()
-    steps = [step for node in graph.nodes for step in _steps(graph, node, names)]
-    owners: dict[str, object] = {layer_name(port.name): None for port in graph.inputs}
+    used = dict.fromkeys(_input_names(graph), 1)
+    steps = [step for node in graph.nodes for step in _steps(graph, node, names, used)]
     holders: dict[str, str] = {}
     for step in steps:
-        owner = step.constants or (step.node.name, step.spec.suffix)
-        if owners.setdefault(step.layer, owner) != owner:
-            raise UnsupportedError(f"{step.node.name}: a layer name of its own was wanted; '{step.layer}' is taken")
         for name in step.constants:
             if holders.setdefault(name, step.layer) != step.layer:
                 raise UnsupportedError(
@@ -97,15 +98,22 @@ def plan(graph: Graph) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _steps(graph: Graph, node: Node, names: dict[object, str]) -> Iterator[Step]:
+def _input_names(graph: Graph) -> tuple[str, ...]:
+    """Return the name of each input in Keras."""
+    used: dict[str, int] = {}
+    return tuple(unique(layer_name(port.name), used) for port in graph.inputs)
+
+
+def _steps(graph: Graph, node: Node, names: dict[object, str], used: dict[str, int]) -> Iterator[Step]:
     specs = (*_specs(graph, node, node.op), *_fused(graph, node))
     for position, spec in enumerate(specs):
         constants = tuple(_parameter(graph, node, operand) for operand in spec.variables)
-        own = layer_name(f"{node.name}{spec.suffix}")
-        key = (spec.class_name, repr(sorted(spec.config.items())), constants)
+        key = (spec.class_name, repr(sorted(spec.config.items())), constants) if constants else (node.name, position)
+        if key not in names:
+            names[key] = unique(layer_name(f"{node.name}{spec.suffix}"), used)
         yield Step(
             node=node,
-            layer=names.setdefault(key, own) if constants else own,
+            layer=names[key],
             spec=spec,
             constants=constants,
             inputs=_data_inputs(graph, node, specs) if position == 0 else (),
@@ -165,8 +173,8 @@ def to_keras(graph: Graph) -> Any:
     _require_float32_inputs(graph)
     keras = framework(purpose="a Keras model")
     values = {
-        port.tensor: keras.Input(graph.tensors[port.tensor].shape[1:], name=layer_name(port.name))
-        for port in graph.inputs
+        port.tensor: keras.Input(graph.tensors[port.tensor].shape[1:], name=name)
+        for port, name in zip(graph.inputs, _input_names(graph), strict=True)
     }
     inputs = [values[port.tensor] for port in graph.inputs]
     layers: dict[str, Any] = {}
@@ -187,10 +195,13 @@ def to_keras(graph: Graph) -> Any:
             layers[step.layer].set_weights(
                 [step.spec.to_keras(each, graph.tensors[name].value()) for name, each in pairs]
             )
-    outputs = [_named(keras, graph, steps, port.name, port.tensor)(values[port.tensor]) for port in graph.outputs]
+    used = dict.fromkeys((*_input_names(graph), *(step.layer for step in steps)), 1)
+    outputs = [_named(keras, steps, port, used)(values[port.tensor]) for port in graph.outputs]
     single = len(outputs) == 1
     return keras.Model(
-        inputs if len(inputs) > 1 else inputs[0], outputs[0] if single else outputs, name=_plain(graph.name)
+        inputs if len(inputs) > 1 else inputs[0],
+        outputs[0] if single else outputs,
+        name=layer_name(graph.name or "model"),
     )
 
 
@@ -215,17 +226,12 @@ def _require_float32_inputs(graph: Graph) -> None:
             raise UnsupportedError(f"{graph.name}: input '{port.name}': float32 was wanted for Keras; found {dtype}")
 
 
-def _named(keras: ModuleType, graph: Graph, steps: tuple[Step, ...], port: str, tensor: str) -> Any:
+def _named(keras: ModuleType, steps: tuple[Step, ...], port: Port, used: dict[str, int]) -> Any:
     """Return what makes an output bear its port's name: nothing, or a layer of that name (see _keras_ports)."""
-    name = layer_name(port)
-    if any(step.outputs == (tensor,) and step.layer == name for step in steps):
+    name = layer_name(port.name)
+    if any(step.outputs == (port.tensor,) and step.layer == name for step in steps):
         return lambda x: x
-    taken = {step.layer for step in steps} | {layer_name(each.name) for each in graph.inputs}
-    return keras.layers.Activation("linear", name=f"{name}{MARK}" if name in taken else name)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name) or "model"
+    return keras.layers.Activation("linear", name=unique(f"{name}{MARK}" if name in used else name, used))
 
 
 def with_keras_weights(graph: Graph, model: Any) -> Graph:

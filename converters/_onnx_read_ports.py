@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from edgecnn.errors import EdgeCNNError
 from edgecnn.graph import Array
-from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.parameters import NARROW, Quantization
 
 from ._onnx_read_model import OnnxModel, OnnxNode
 from ._onnx_read_quantized import quantization_of
 
-PORTS = ("int8", "uint8", "int16", "uint16")
 MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "MaxPool", "Slice", "Pad", "Concat")
 """Operators behind which integers still mean the same."""
 
@@ -33,7 +32,7 @@ class _File:
 
 def port_quantizations(model: OnnxModel) -> dict[str, Quantization]:
     """Return the quantization of each input of integers that is dequantized; plain integers are not among them."""
-    inputs = [value for value in model.inputs if value.dtype in PORTS]
+    inputs = [value for value in model.inputs if value.dtype in NARROW]
     if not inputs:
         return {}
     takers: dict[str, list[OnnxNode]] = {}

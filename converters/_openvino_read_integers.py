@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Array
-from edgecnn.quantization.parameters import Quantization, per_tensor
+from edgecnn.quantization.parameters import ACTIVATIONS, Quantization, per_tensor
 
 from ._openvino_read_call import Call, Known, Reading, Row
 from ._openvino_read_xml import IrLayer
@@ -19,8 +19,6 @@ from ._openvino_read_xml import IrLayer
 STORED = ("int8", "uint8", "int16", "int32", "int64")
 """Types of constants that stand for other numbers."""
 
-OF_PORTS = ("int8", "uint8", "int16")
-"""Types of ports that stand for other numbers."""
 LEVELS = {256: "int8", 65536: "int16"}
 """Number of steps -> the type that is read; where the steps begin does not say which of two types a file meant."""
 
@@ -103,7 +101,7 @@ def _spelled_out(call: Call, limits: list[Array], levels: int) -> str | None:
 
 def _integers(call: Call, low: float, high: float, given: list[float]) -> str | None:
     """Read one that gives the integers of a type that has all of them; a Convert behind it changes nothing."""
-    for dtype in OF_PORTS:
+    for dtype in ACTIVATIONS:
         info = np.iinfo(dtype)
         found = _on_grid(low, high, dtype)
         if found is not None and given == [info.min, info.max]:
@@ -147,7 +145,7 @@ def integer_input(call: Call, name: str, output: int, dtype: str) -> str | None:
     """
     reading = call.reading
     chain = _chain(reading, call.layer.number, output)
-    found = _meaning([Call(reading, each, each.name) for each in chain], dtype) if dtype in OF_PORTS else None
+    found = _meaning([Call(reading, each, each.name) for each in chain], dtype) if dtype in ACTIVATIONS else None
     if found is None:
         return None
     tensor = reading.builder.input(name, call.output_shape())

@@ -8,6 +8,7 @@ import numpy as np
 from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Tensor
 from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.rules import bias_quantization
 
 Elements = str | Quantization
 """NumPy name of the type, or how the integers stand for numbers."""
@@ -69,13 +70,7 @@ def of_bias(image: Elements, kernel: Elements) -> Elements:
     """Return what a bias holds: integers of scale image * kernel, 64 bits behind 16-bit images."""
     if isinstance(image, str) or isinstance(kernel, str):
         return "float32"
-    scales = np.float32(image.scale[0]) * np.asarray(kernel.scale, np.float32)
-    return Quantization(
-        scale=tuple(scales.tolist()),
-        zero_point=(0,) * len(scales),
-        dtype="int64" if image.dtype == "int16" else "int32",
-        axis=None if kernel.axis is None else 0,
-    )
+    return bias_quantization(image, kernel)
 
 
 def table(elements: Elements, schema: Any) -> Any:

@@ -11,14 +11,11 @@ import numpy as np
 from edgecnn import ops
 from edgecnn.errors import GraphError, InputFileError, UnsupportedError
 from edgecnn.graph import Array, Graph, Node, Tensor
-from edgecnn.quantization.parameters import Quantization
-from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.quantization.parameters import ACTIVATIONS, Quantization
+from edgecnn.quantization.rules import WEIGHTED, bias_quantization
 
 KINDS = {"INT4": "int8", **{name: name.lower() for name in ("INT8", "UINT8", "INT16", "INT32", "INT64")}}
 """TensorType whose integers may stand for numbers -> NumPy's name of what is stored here."""
-
-NARROW = ("int8", "uint8", "int16")
-"""Types in which no file calculates without a scale."""
 
 CALCULATING = (*WEIGHTED, ops.MatMul, ops.AveragePool, ops.Add, ops.Sub, ops.Mul, ops.Softmax, ops.Activation)
 
@@ -86,11 +83,7 @@ def bias_scales(x: Quantization, kernel: Quantization, dtype: str) -> Quantizati
 
     Source: LiteRT, tflite/kernels/kernel_util.cc, GetQuantizedConvolutionMultipler.
     """
-    if x.axis is not None:
-        return None
-    scale = (np.float32(x.scale[0]) * np.asarray(kernel.scale, np.float32)).tolist()
-    axis = None if kernel.axis is None else 0
-    return Quantization(scale=tuple(scale), zero_point=(0,) * len(scale), dtype=dtype, axis=axis)
+    return None if x.axis is not None else bias_quantization(x, kernel, dtype)
 
 
 def check_agreement(path: Path, graph: Graph) -> None:
@@ -113,7 +106,7 @@ def _disagreement(graph: Graph, node: Node) -> str:
         return "" if is_quantized[place] else f"a scale was wanted; tensor '{tensors[place].name}' has none"
     if isinstance(node.op, CHANGING):
         return ""
-    bare = [each.name for each in tensors if each.dtype in NARROW]
+    bare = [each.name for each in tensors if each.dtype in ACTIVATIONS]
     if bare and isinstance(node.op, CALCULATING):
         return f"integers with a scale were wanted; tensor '{bare[0]}' has none"
     aside = APART.get(type(node.op))

@@ -59,9 +59,9 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.formats or len(set(self.formats)) < len(self.formats):
             raise UsageError(f"--to: at least one format was wanted, each once; got {','.join(self.formats) or 'none'}")
-        if self.recipe.precision != "float32" and "keras" in self.formats:
+        if self.recipe.name != "float32" and "keras" in self.formats:
             raise UsageError(
-                f"--recipe {self.recipe.precision}: Keras' layers keep float32 variables. Choose --to tflite, onnx or "
+                f"--recipe {self.recipe.name}: Keras' layers keep float32 variables. Choose --to tflite, onnx or "
                 "openvino."
             )
 
@@ -93,7 +93,7 @@ def convert(
     source = Source(graph=source, read=source) if isinstance(source, Graph) else source
     graph = source.graph
     writers = [_writer(name) for name in plan.formats]
-    stem = safe_name(graph.name) + ("" if plan.recipe.precision == "float32" else f"_{plan.recipe.precision}")
+    stem = safe_name(graph.name) + ("" if plan.recipe.name == "float32" else f"_{plan.recipe.name}")
     paths = [folder / f"{stem}{writer.suffix}" for writer in writers]
     names = [file.name for writer, path in zip(writers, paths, strict=True) for file in writer.files(path)]
     if source.path is not None and source.path.resolve() in [path.resolve() for path in paths]:
@@ -176,7 +176,7 @@ def _stamped(quantized: Quantized, plan: Plan) -> Graph:
     stamp = "" if calibration is None else f"{calibration.images} images of {calibration.origin}"
     if calibration is not None and calibration.is_random:
         stamp = f"{calibration.images} random inputs: not fit for use"
-    recipe = graph.contract.recipe if plan.recipe == FLOAT32 and graph.is_quantized else plan.recipe.precision
+    recipe = graph.contract.recipe if plan.recipe == FLOAT32 and graph.is_quantized else plan.recipe.name
     contract = replace(graph.contract, recipe=recipe, macs=None if cost.unknown else cost.macs, calibration=stamp)
     return replace(graph, contract=contract)
 

@@ -2,7 +2,8 @@
 
 Nodes are paired by name first; what is left is paired in order by kind and shapes (difflib), so that the same network
 read from two formats meets itself. Constants are compared as the arithmetic sees them, operand by operand of the paired
-nodes, whatever they are called.
+nodes, whatever they are called. What the integers between nodes stand for is compared too: 8 bits stand for the same
+numbers signed and unsigned, and a fused ReLU that the range of its output implies is none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +14,10 @@ from math import inf, isfinite, log10
 
 import numpy as np
 
-from edgecnn.graph import Array, Graph, Node, Port
+from edgecnn.graph import Array, Graph, Node, Port, Tensor
 from edgecnn.ops import Reshape, Slice
+from edgecnn.passes.explicit_quantization import drop_implied_clamps
+from edgecnn.quantization.parameters import Quantization
 from edgecnn.shapes import show_shape
 
 MISSING = "nothing"
@@ -86,6 +89,7 @@ class Difference:
 
 def difference(a: Graph, b: Graph) -> Difference:
     """Compare two Graphs that were prepared in the same way (both deployed, both of one batch)."""
+    a, b = drop_implied_clamps(a), drop_implied_clamps(b)
     pairs = _paired(a, b)
     mine, theirs = {x.name for x, _ in pairs}, {y.name for _, y in pairs}
     twins = _twins(a, b, pairs)
@@ -150,7 +154,8 @@ def _port_changes(a: Graph, b: Graph, what: str) -> Iterator[Change]:
         yield from _changed(where, "name", x.name if x else MISSING, y.name if y else MISSING)
         if x and y:
             yield from _changed(where, "shape", _port_shape(a, x), _port_shape(b, y))
-            yield from _changed(where, "dtype", a.tensors[x.tensor].dtype, b.tensors[y.tensor].dtype)
+            yield from _changed(where, "dtype", a.tensors[x.tensor].stored_dtype, b.tensors[y.tensor].stored_dtype)
+            yield from _quantization_changes(where, "quantization", a.tensors[x.tensor], b.tensors[y.tensor])
 
 
 def _port_shape(graph: Graph, port: Port) -> str:
@@ -173,6 +178,30 @@ def _node_changes(a: Graph, b: Graph, x: Node, y: Node, twins: Mapping[str, str]
         yield from _wiring(a, b, (x.name, f"input {position}"), (mine, theirs), twins)
     shapes = [[show_shape(shape) for shape in graph.shapes(node.outputs)] for graph, node in ((a, x), (b, y))]
     yield from _changed(x.name, "output shape", ", ".join(shapes[0]), ", ".join(shapes[1]))
+    for mine, theirs in zip(x.outputs, y.outputs, strict=False):
+        yield from _quantization_changes(x.name, "output quantization", a.tensors[mine], b.tensors[theirs])
+
+
+def _quantization_changes(where: str, what: str, a: Tensor, b: Tensor) -> Iterator[Change]:
+    """Compare what the integers of two computed tensors stand for."""
+    if _numbers(a.quantization) != _numbers(b.quantization):
+        yield Change(where=where, what=what, a=_show(a.quantization), b=_show(b.quantization))
+
+
+def _numbers(found: Quantization | None) -> tuple[object, ...] | None:
+    """Return what two quantizations share where their integers, counted from the least, stand for the same numbers."""
+    if found is None:
+        return None
+    least, most = found.limits
+    return found.scale, tuple(zero - least for zero in found.zero_point), found.axis, most - least
+
+
+def _show(found: Quantization | None) -> str:
+    """Return a quantization for people, of the first channel where there are several."""
+    if found is None:
+        return MISSING
+    more = "" if found.axis is None else f" in the first of {len(found.scale)} channels"
+    return f"{found.dtype}, scale {found.scale[0]:.9g}, zero point {found.zero_point[0]}{more}"
 
 
 def _attributes(graph: Graph, node: Node) -> dict[str, object]:

@@ -11,16 +11,13 @@ from edgecnn.errors import UnsupportedError, UsageError
 from edgecnn.graph import Array, Graph, Tensor, to_layout
 from edgecnn.interfaces import ListedPort, Lister, Reader
 from edgecnn.ports import Exterior, port_integers
-from edgecnn.quantization.parameters import Quantization, per_tensor
+from edgecnn.quantization.parameters import NARROW, Quantization, per_tensor
 from edgecnn.shapes import Shape
 from edgecnn.source import format_of
 from edgecnn.vision.photographs import MINIMUM, Images, load_images
 
 SEED = 0
 """Of the numbers that stand in for inputs that are no pictures."""
-
-PORT_INTEGERS = ("int8", "uint8", "int16", "uint16")
-"""Types of ports that usually stand for real numbers; wider ones are indices and counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +27,12 @@ class Feeds:
     Attributes:
         values: Port name -> (N, ...) values in the Graph's own order, the same N for all.
         origin: Where they come from, for people.
+        random: Ports whose values are random numbers.
     """
 
     values: dict[str, Array]
     origin: str
+    random: tuple[str, ...] = ()
 
 
 def load_feeds(graph: Graph, contract: Contract | None, folder: Path | None, *, limit: int) -> Feeds:
@@ -77,7 +76,8 @@ def load_feeds(graph: Graph, contract: Contract | None, folder: Path | None, *, 
             if how is None:
                 scale = "as they are" if _is_integer(tensors[name].dtype) else _assumed_scale(tensors[name])
                 origins.append(f"pixels for '{name}' {scale}, which is assumed")
-    return Feeds(values=values, origin=", ".join(origins))
+    made = tuple(name for name, images in loaded.items() if images is None)
+    return Feeds(values=values, origin=", ".join(origins), random=made)
 
 
 def as_fed(values: Array, contract: Contract, dtype: str) -> Array:
@@ -117,10 +117,10 @@ def artifact_exterior(path: Path, layout: Layout) -> Exterior:
     form = format_of(path)
     listing = form.listing(path) if isinstance(form, Lister) else None
     ports = () if listing is None else (*listing.inputs, *listing.outputs)
-    if listing is None or not any(port.dtype in PORT_INTEGERS for port in ports):
+    if listing is None or not any(port.dtype in NARROW for port in ports):
         return Exterior(default=layout)
     inputs, outputs = _listed(listing.inputs), _listed(listing.outputs)
-    if isinstance(form, Reader) and any(port.dtype in PORT_INTEGERS and port.scale is None for port in ports):
+    if isinstance(form, Reader) and any(port.dtype in NARROW and port.scale is None for port in ports):
         with suppress(UnsupportedError):
             graph = form.read(path)
             inputs = {**port_integers(graph, graph.inputs), **inputs}
@@ -132,7 +132,7 @@ def _listed(ports: tuple[ListedPort, ...]) -> dict[str, Quantization]:
     return {
         port.name: per_tensor(port.scale, port.zero_point or 0, port.dtype)
         for port in ports
-        if port.scale is not None and port.dtype in PORT_INTEGERS
+        if port.scale is not None and port.dtype in NARROW
     }
 
 

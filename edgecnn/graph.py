@@ -190,22 +190,8 @@ def _check_tensors(graph: Graph) -> None:
             found = show_shape(tensor.data.shape)
             raise GraphError(f"{tensor.name}: data of shape {show_shape(tensor.shape)} were wanted; got {found}")
         if tensor.quantization is not None:
-            _check_quantization(tensor, tensor.quantization)
-
-
-def _check_quantization(tensor: Tensor, found: Quantization) -> None:
-    """Refuse integers that do not fit their tensor."""
-    if tensor.dtype != "float32":
-        raise GraphError(f"{tensor.name}: quantized float32 numbers were wanted; got {tensor.dtype}")
-    if tensor.data is not None and str(tensor.data.dtype) != found.dtype:
-        raise GraphError(f"{tensor.name}: {found.dtype} data were wanted; got {tensor.data.dtype}")
-    if found.axis is not None:
-        size = tensor.shape[found.axis] if 0 <= found.axis < len(tensor.shape) else None
-        if size != len(found.scale):
-            raise GraphError(
-                f"{tensor.name}: one scale for each of {size} channels of axis {found.axis} was wanted; "
-                f"got {len(found.scale)}"
-            )
+            stored = None if tensor.data is None else str(tensor.data.dtype)
+            tensor.quantization.refuse_misfit(tensor.name, tensor.shape, tensor.dtype, stored)
 
 
 def _check_outputs(graph: Graph, node: Node, ready: Container[str]) -> None:
@@ -254,9 +240,8 @@ def with_batch(graph: Graph, batch: int | None) -> Graph:
         if isinstance(node.op, Opaque):
             raise UnsupportedError(f"{node.name}: the batch cannot be changed behind the operator {node.op.kind}")
         nodes.append(node := replace(node, op=_of_any_batch(node.op, graph.shapes(node.inputs))))
-        for name, shape in zip(
-            node.outputs, infer_shapes(node, tuple(tensors[i].shape for i in node.inputs)), strict=True
-        ):
+        shapes = infer_shapes(node, tuple(tensors[name].shape for name in node.inputs))
+        for name, shape in zip(node.outputs, shapes, strict=True):
             tensors[name] = replace(tensors[name], shape=shape)
     return replace(graph, nodes=tuple(nodes), tensors=tensors)
 

@@ -131,8 +131,8 @@ def exponential(b: GraphBuilder, x: str) -> str:
     return b.node("layer", ops.Exp(), convolved(b, x, kernel_of((1, 1, 4, 4)), "before"))
 
 
-def hard_swished(b: GraphBuilder, x: str) -> str:
-    return b.node("layer", ops.HardSwish(), convolved(b, x, kernel_of((1, 1, 4, 4)), "before"))
+def gelu(b: GraphBuilder, x: str) -> str:
+    return b.node("layer", ops.GELU(), convolved(b, x, kernel_of((1, 1, 4, 4)), "before"))
 
 
 def resized(b: GraphBuilder, x: str) -> str:
@@ -158,7 +158,7 @@ ROWS: dict[str, tuple[Make, str, str, str]] = {
     "transposed convolutions": (transposed, "layer", "worth knowing", "verify"),
     "float16 overflow on GPUs and NPUs": (large_sum, "layer", "will fail", "float32"),
     "operators that stay float": (exponential, "layer", "worth knowing", "--outputs"),
-    "int8 outside XNNPACK": (hard_swished, "layer", "worth knowing", "edgecnn bench"),
+    "int8 outside XNNPACK": (gelu, "layer", "worth knowing", "edgecnn bench"),
     "int8 outside Ethos-U": (resized, "layer", "worth knowing", "--io int8"),
     "probabilities at the output": (ended, "layer", "worth knowing", "--outputs mean"),
 }

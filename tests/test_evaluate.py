@@ -319,6 +319,25 @@ def test_labels_contracts_and_limits_are_options(tmp_path: Path) -> None:
     assert str(thrice.exception) == "--contract: once, or once for each of 2 artifacts was wanted; got it 3 times"
 
 
+def test_a_contract_of_other_pixels_than_integers_hold_is_refused(tmp_path: Path) -> None:
+    data, contract = colour_folder(tmp_path / "data"), tmp_path / "contract.json"
+    guess = replace(UNSEEN, std=(1.0,) * 3, recipe="static_w8_a8", is_assumed=True)
+    path = written(replace(integer_network("uint8"), contract=guess), tmp_path, form="tflite")
+    options = ["--labels", tmp_path / "labels.txt", "--contract", contract]
+    (tmp_path / "labels.txt").write_text("\n".join(COLOURS))
+    contract.write_text(UNSEEN.to_json())
+    assert str(called(path, "--data", data, *options).exception) == (
+        f"{path}: pixels of std (1.0, 1.0, 1.0) were wanted, for which its integers were calibrated; {contract} says "
+        "(255.0, 255.0, 255.0). Quantize the float network again with that --contract, or leave it out."
+    )
+    contract.write_text(replace(guess, resize="stretch", is_assumed=False).to_json())
+    assert called(path, "--data", data, *options).exit_code == 0, "what its integers do not depend on is the user's"
+    kept = replace(guess, recipe="float32")
+    path = written(replace(integer_network("uint8"), contract=kept), tmp_path, "kept", form="tflite")
+    contract.write_text(UNSEEN.to_json())
+    assert called(path, "--data", data, *options).exit_code == 0, "nobody calibrated on a guess for a file of others"
+
+
 def test_one_picture_is_classified_by_integers_with_a_given_contract(tmp_path: Path) -> None:
     path = written(replace(integer_network("uint8"), contract=None), tmp_path, form="tflite")
     image, contract = picture(tmp_path / "a.png", "cyan"), tmp_path / "contract.json"

@@ -18,7 +18,12 @@ from edgecnn.passes.explicit_quantization import (
     dynamic_nodes,
     explicit_quantization,
 )
-from edgecnn.passes.unsigned_activations import signed_kernels, unsigned_activations
+from edgecnn.passes.unsigned_activations import (
+    signed_activations,
+    signed_kernels,
+    unsigned_activations,
+    unsigned_kernels,
+)
 from edgecnn.quantization.parameters import Quantization, per_tensor
 from tests.graphs import image_graph, unary
 from tests.quantized_graphs import FLOATS, GRAPHS, convolution, quantized, stored_values, weight_only
@@ -90,6 +95,32 @@ def test_unsigned_activations_are_the_same_numbers(name: str) -> None:
             assert tensor.stored_dtype in wanted
     for before, after in zip((*graph.inputs, *graph.outputs), (*unsigned.inputs, *unsigned.outputs), strict=True):
         assert unsigned.tensors[after.tensor].quantization == graph.tensors[before.tensor].quantization
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_signed_activations_are_the_inverse(name: str) -> None:
+    graph = GRAPHS[name]
+    signed = signed_activations(unsigned_activations(graph))
+    validate(signed)
+    np.testing.assert_array_equal(fake_quantized(signed), fake_quantized(graph))
+    if any(tensor.stored_dtype == "uint8" for tensor in graph.tensors.values()):
+        return
+    assert sorted(node.name for node in signed.nodes) == sorted(node.name for node in graph.nodes)
+    for tensor in graph.tensors.values():
+        found = signed.tensors[tensor.name]
+        assert found.quantization == tensor.quantization
+        np.testing.assert_array_equal(found.data, tensor.data)
+
+
+@pytest.mark.parametrize("name", ["mobile_uint8", "concat_uint8", "conv_uint8"])
+def test_unsigned_ports_keep_their_type_beside_signed_activations(name: str) -> None:
+    graph = GRAPHS[name]
+    signed = signed_activations(graph)
+    ports = [port.tensor for port in (*signed.inputs, *signed.outputs)]
+    assert [signed.tensors[each].quantization for each in ports] == [graph.tensors[each].quantization for each in ports]
+    inner = [t.stored_dtype for t in signed.tensors.values() if t.quantization is not None and t.name not in ports]
+    assert "int8" in inner
+    assert {*inner} <= {"int8", "int32"}
 
 
 def with_output(graph: Graph, scale: float, zero_point: int) -> Graph:
@@ -193,3 +224,13 @@ def test_signed_kernels_touch_nothing_else() -> None:
     signed = signed_kernels(graph)
     changed = {name for name, t in signed.tensors.items() if t.stored_dtype != graph.tensors[name].stored_dtype}
     assert changed == {node.inputs[1] for node in graph.nodes if isinstance(node.op, ops.Conv | ops.Dense)}
+
+
+def test_unsigned_kernels_are_the_inverse_of_signed_ones() -> None:
+    graph = GRAPHS["mobile_uint8"]
+    back = unsigned_kernels(signed_kernels(graph))
+    for name, tensor in graph.tensors.items():
+        assert back.tensors[name].quantization == tensor.quantization
+        np.testing.assert_array_equal(back.tensors[name].data, tensor.data)
+    dynamic = GRAPHS["conv_dynamic_range"]
+    assert unsigned_kernels(dynamic).tensors == dynamic.tensors, "a float layer's kernel stays signed"

@@ -21,7 +21,11 @@ from edgecnn.inspection import inspect
 from edgecnn.interfaces import Lister, Listing
 from edgecnn.models.build import build
 from edgecnn.passes.deploy import deploy
+from edgecnn.passes.explicit_quantization import drop_implied_clamps
 from edgecnn.passes.store_float16 import store_float16
+from edgecnn.passes.unsigned_activations import unsigned_activations
+from edgecnn.quantization.parameters import per_tensor
+from tests.quantized_graphs import GRAPHS
 
 DATA = Path(os.environ.get("EDGECNN_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the folder shared/data (or $EDGECNN_TEST_DATA)")
@@ -264,3 +268,34 @@ def test_float16_storage_is_told_beside_what_it_rounds() -> None:
     found = difference(tiny(), store_float16(tiny()))
     assert {change.what for change in found.changes} == {"input 1, stored as", "input 2, stored as"}
     assert all(60 < value.snr_db < 90 for value in found.values)
+
+
+def test_what_integers_between_nodes_stand_for_is_compared() -> None:
+    graph = GRAPHS["mobile"]
+    inner = next(node.output for node in graph.nodes if node.output not in {port.tensor for port in graph.outputs})
+    other = replace(graph.tensors[inner], quantization=per_tensor(0.25, 3))
+    changes = difference(graph, replace(graph, tensors={**graph.tensors, inner: other})).changes
+    told = {change.what: (change.a, change.b) for change in changes}
+    assert told.keys() <= {"output quantization", "activation"}  # a range that no longer implies a ReLU
+    before, after = told["output quantization"]
+    assert before.startswith("int8, scale 0.")
+    assert after == "int8, scale 0.25, zero point 3"
+    assert difference(graph, graph).is_identical
+
+
+def test_unsigned_integers_are_the_same_numbers_but_for_the_ports() -> None:
+    graph = GRAPHS["mobile"]
+    tensors = unsigned_activations(graph).tensors
+    shifted = replace(graph, tensors={name: replace(tensors.get(name, t)) for name, t in graph.tensors.items()})
+    assert difference(graph, shifted).is_identical
+    port = graph.inputs[0].tensor
+    narrow = replace(graph.tensors[port], quantization=per_tensor(0.25, 3, "uint8"))
+    told = difference(graph, replace(graph, tensors={**graph.tensors, port: narrow})).changes
+    assert [(change.where, change.what) for change in told] == [("input 0", "dtype"), ("input 0", "quantization")]
+
+
+def test_a_relu_that_the_range_implies_is_none() -> None:
+    graph = GRAPHS["conv_relu"]
+    bare = drop_implied_clamps(graph)
+    assert bare.nodes != graph.nodes
+    assert difference(graph, bare).is_identical

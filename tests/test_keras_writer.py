@@ -109,9 +109,13 @@ def test_every_operator_comes_back(name: str, tmp_path: Path, keras: ModuleType)
     assert_agrees(loaded(x, training=False), wanted)
 
 
+WITHOUT = {ops.Opaque, ops.DetectionPostProcess, ops.Quantize, ops.Dequantize}
+"""Operators that Keras has no layers for."""
+
+
 def test_every_operator_has_a_row_or_a_group() -> None:
     known = {op for op in vars(ops).values() if isinstance(op, type) and issubclass(op, ops.Op)}
-    assert set(WRITERS) | set(EXPANSIONS) == known - {ops.Op, ops.Activation, ops.Opaque, ops.DetectionPostProcess}
+    assert set(WRITERS) | set(EXPANSIONS) == known - {ops.Op, ops.Activation, *WITHOUT}
 
 
 def test_operators_without_a_layer_are_refused() -> None:
@@ -159,3 +163,40 @@ def test_a_large_constant_is_refused() -> None:
     y = b.node("y", ops.Add(), x, b.constant("other", np.zeros((600, 600), np.float32)))
     with pytest.raises(UnsupportedError, match="y: a constant of at most 262144 numbers was wanted"):
         KERAS.to_keras(b.finish({"y": y}))
+
+
+def named_as_tensorflow_never_would(first: str, second: str) -> Graph:
+    b = GraphBuilder("résumé/1;2", initialise=he_normal(0))
+    x = b.conv(b.input("im age:0", (1, 6, 6, 3)), first, 4, kernel_size=3)
+    x = b.conv(x, second, 4, kernel_size=1)
+    graph = b.finish({"scores;0": x, "scores:0": b.node("_last", ops.Tanh(), x)})
+    fused = [
+        replace(n, op=replace(n.op, activation=ops.ReLU())) if isinstance(n.op, ops.Conv) else n for n in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(fused))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "layers"),
+    [
+        ("a/conv;a/bias", "b@1", ["a.conv_a.bias", "a.conv_a.bias..relu", "b_1", "b_1..relu"]),
+        ("a;b", "a:b", ["a_b", "a_b..relu", "a_b_2", "a_b..relu_2"]),
+        ("im age/0", "im age_0", ["im_age.0", "im_age.0..relu", "im_age_0_2", "im_age_0..relu"]),
+    ],
+)
+def test_names_are_what_tensorflow_takes_and_each_is_there_once(first: str, second: str, layers: list[str]) -> None:
+    graph = named_as_tensorflow_never_would(first, second)
+    model = KERAS.to_keras(graph)
+    names = [layer.name for layer in model.layers]
+    assert names == ["im_age_0", *layers, "._last", "scores_0", "scores_0..port"]
+    assert model.name == "r_sum_.1_2"
+    x = np.random.default_rng(0).standard_normal((1, 6, 6, 3), dtype=np.float32)
+    for found, wanted in zip(model(x), execute(graph, {"im age:0": x}).values(), strict=True):
+        assert_agrees(found, wanted)
+    kernel = f"{first}/kernel"
+    assert np.array_equal(KERAS.with_keras_weights(graph, model).tensors[kernel].value(), graph.tensors[kernel].value())
+
+
+def test_a_network_of_any_names_is_exported_as_saved_model(tmp_path: Path) -> None:
+    KERAS.to_keras(named_as_tensorflow_never_would("a;b", "-c")).export(tmp_path / "saved", verbose=False)
+    assert (tmp_path / "saved" / "saved_model.pb").is_file()

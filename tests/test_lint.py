@@ -47,7 +47,7 @@ def folder_of(folder: Path, count: int = 10, first: int = 0) -> Path:
 
 
 def kinds(folder: Path, contract: Contract = CONTRACT, evaluation: Path | None = None) -> dict[str, str]:
-    return {finding.kind: finding.message for finding in lint(folder, contract, evaluation)}
+    return {flaw.kind: flaw.message for flaw in lint(folder, contract, evaluation)}
 
 
 def arrays(count: int = 10, contract: Contract = CONTRACT) -> Array:
@@ -190,9 +190,9 @@ def test_good_images_are_passed(tmp_path: Path) -> None:
 
 
 def test_few_images_are_a_warning(tmp_path: Path) -> None:
-    (finding,) = lint(folder_of(tmp_path, FEWEST - 1), CONTRACT)
-    assert (finding.kind, finding.severity) == ("few_images", "warning")
-    assert finding.message == "8 or more calibration images were wanted, better 100; got 7."
+    (flaw,) = lint(folder_of(tmp_path, FEWEST - 1), CONTRACT)
+    assert (flaw.kind, flaw.severity) == ("few_images", "warning")
+    assert flaw.message == "8 or more calibration images were wanted, better 100; got 7."
 
 
 def test_copies_are_found_exact_and_near(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_copies_are_found_exact_and_near(tmp_path: Path) -> None:
     save(scene(4), tmp_path / "compressed.jpg", quality=60)
     darker = (scene(5) * 0.8).astype(np.uint8)
     save(darker, tmp_path / "darker.png")
-    found = {finding.kind: finding for finding in lint(tmp_path, CONTRACT)}
+    found = {flaw.kind: flaw for flaw in lint(tmp_path, CONTRACT)}
     assert found["duplicates"].files == ("03.png = again.png",)
     assert found["duplicates"].figures == {"count": 1, "of": 13}
     assert set(found["near_duplicates"].files) == {"04.png ~ compressed.jpg", "05.png ~ darker.png"}
@@ -212,7 +212,7 @@ def test_frames_of_a_video_are_counted_once_each(tmp_path: Path) -> None:
     folder_of(tmp_path)
     for number in range(6):
         save((scene(0) * (0.9 - 0.01 * number)).astype(np.uint8), tmp_path / f"frame{number}.png")
-    found = {finding.kind: finding.figures["count"] for finding in lint(tmp_path, CONTRACT)}
+    found = {flaw.kind: flaw.figures["count"] for flaw in lint(tmp_path, CONTRACT)}
     assert found == {"near_duplicates": 6}
 
 
@@ -221,9 +221,9 @@ def test_images_without_content_are_named(tmp_path: Path) -> None:
     save(np.full((48, 40, 3), 7, np.uint8), tmp_path / "dark.png")
     noise = np.random.default_rng(0).normal(128, FLAT_LEVELS / 2, (48, 40, 1)).repeat(3, axis=2).astype(np.uint8)
     save(noise, tmp_path / "fog.png")
-    (finding,) = lint(tmp_path, CONTRACT)
-    assert finding.files == ("dark.png", "fog.png")
-    assert finding.message.startswith("2 of 12 images are the same almost everywhere: dark.png, fog.png.")
+    (flaw,) = lint(tmp_path, CONTRACT)
+    assert flaw.files == ("dark.png", "fog.png")
+    assert flaw.message.startswith("2 of 12 images are the same almost everywhere: dark.png, fog.png.")
 
 
 def test_grey_pictures_do_for_a_grey_network_only(tmp_path: Path) -> None:
@@ -252,10 +252,10 @@ WRONG_RANGES: dict[str, tuple[Contract, Callable[[Array], Array], str]] = {
 def test_values_that_contradict_the_contract_are_said(case: str, tmp_path: Path) -> None:
     contract, wrong, severity = WRONG_RANGES[case]
     np.save(tmp_path / "x.npy", wrong(arrays(12, contract)))
-    (finding,) = lint(tmp_path, contract)
-    assert (finding.kind, finding.severity) == ("range", severity)
+    (flaw,) = lint(tmp_path, contract)
+    assert (flaw.kind, flaw.severity) == ("range", severity)
     wanted = case.partition(" for ")[0]
-    assert (f"They look like {wanted}." in finding.message) == (severity == "error")
+    assert (f"They look like {wanted}." in flaw.message) == (severity == "error")
     np.save(tmp_path / "x.npy", arrays(12, contract))
     assert lint(tmp_path, contract) == ()
 
@@ -270,8 +270,8 @@ def test_swapped_channels_are_seen_where_the_contract_states_means(tmp_path: Pat
     assert lint(tmp_path, CAFFE) == ()
     rgb = pixels - np.asarray(CAFFE.mean)
     np.save(tmp_path / "x.npy", rgb.clip(-104, 131))
-    (finding,) = lint(tmp_path, CAFFE)
-    assert (finding.kind, finding.severity) == ("channel_order", "warning")
+    (flaw,) = lint(tmp_path, CAFFE)
+    assert (flaw.kind, flaw.severity) == ("channel_order", "warning")
     same = replace(CAFFE, mean=(127.5,) * 3)  # says nothing about the order
     assert "channel_order" not in kinds(tmp_path, same)
 
@@ -281,18 +281,18 @@ def test_images_of_the_evaluation_are_found_whatever_they_are_called(tmp_path: P
     folder_of(tmp_path / "b", first=50)
     save(scene(2), tmp_path / "b" / "same.png")
     save(scene(3), tmp_path / "b" / "class" / "smaller.jpg", quality=70)
-    (finding,) = lint(tmp_path / "a", CONTRACT, tmp_path / "b")
-    assert finding.kind == "overlap"
-    assert finding.files == ("03.png = smaller.jpg", "02.png = same.png")
-    assert f"2 of 12 images of {tmp_path / 'b'} are among the calibration images" in finding.message
+    (flaw,) = lint(tmp_path / "a", CONTRACT, tmp_path / "b")
+    assert flaw.kind == "overlap"
+    assert flaw.files == ("03.png = smaller.jpg", "02.png = same.png")
+    assert f"2 of 12 images of {tmp_path / 'b'} are among the calibration images" in flaw.message
 
 
 def test_a_class_without_images_is_named_once_there_is_room_for_all(tmp_path: Path) -> None:
     labels = replace(CONTRACT, labels=("cat", "dog", "emu", "fox"))
     for name, first in (("cat", 0), ("dog", 10), ("fox", 20)):
         folder_of(tmp_path / name, 4, first)
-    (finding,) = lint(tmp_path, labels)
-    assert (finding.kind, finding.files) == ("missing_classes", ("emu",))
+    (flaw,) = lint(tmp_path, labels)
+    assert (flaw.kind, flaw.files) == ("missing_classes", ("emu",))
     many = replace(CONTRACT, labels=(*labels.labels, *map(str, range(20))))
     assert lint(tmp_path, many) == (), "12 images cannot cover 24 classes"
     assert lint(tmp_path, replace(CONTRACT, labels=("x", "y"))) == (), "folders that are no classes"
@@ -316,9 +316,9 @@ def test_ranges_that_still_grow_ask_for_more_images(tmp_path: Path) -> None:
         inspection.add(Sample(path=Path(f"{number}.png")), scene(number, 24, 20) / 127.5 - 1)
     settled = calibration({1: 0.9, 6: 0.01, 8: 0.0}, 8)
     growing = calibration({1: 0.9, 6: 0.3, 8: 0.0}, 8)
-    assert inspection.findings(calibration=settled) == ()
-    (finding,) = inspection.findings(calibration=growing)
-    assert finding.message == (
+    assert inspection.flaws(calibration=settled) == ()
+    (flaw,) = inspection.flaws(calibration=growing)
+    assert flaw.message == (
         "ranges that have settled were wanted; the last quarter of 8 images brought 30% of a tensor's range. "
         "Calibrate on more images."
     )
@@ -331,4 +331,4 @@ def test_images_are_looked_at_on_their_way_to_calibration(tmp_path: Path) -> Non
     batches = image_batches(tmp_path, CONTRACT, port="x", watch=inspection.add)
     for _ in range(2):  # gone through twice, each image is looked at once
         assert sum(len(batch["x"]) for batch in batches) == 11
-    assert inspection.findings() == lint(tmp_path, CONTRACT) != ()
+    assert inspection.flaws() == lint(tmp_path, CONTRACT) != ()

@@ -172,3 +172,12 @@ def test_agreement_is_of_images_or_of_pixels() -> None:
     assert class_agreement(exact[:, None, None], exact[:, None, None]) == 1
     assert class_agreement(exact[:, :1], exact[:, :1]) is None
     assert class_agreement(exact[None], exact[None]) is None
+
+
+def test_a_reshape_that_states_the_batch_of_the_file_is_no_obstacle() -> None:
+    def flattened(b: GraphBuilder, x: str) -> str:
+        return b.node("y", ops.Reshape(shape=(1, 8 * 6 * 4)), b.node("twice", ops.Mul(), x, number(b, "t", 2)))
+
+    found = errors(made(flattened))
+    assert found["y"].own_snr_db > 30
+    assert found["y"].snr_db == pytest.approx(found["twice"].snr_db)

@@ -152,6 +152,27 @@ def test_images_that_contradict_the_contract_are_refused_unless_told(work: Path,
     assert "error" in {finding["severity"] for finding in found["quantization"]["lint"]}
 
 
+def test_inputs_that_are_no_pictures_take_arrays_and_never_random_numbers_unasked(tmp_path: Path) -> None:
+    b = GraphBuilder("two", initialise=he_normal(0))
+    one, two = b.input("one", (1, 6)), b.input("two", (1, 6))
+    graph = b.finish({"y": b.dense(b.node("sum", ops.Add(), one, two), "head", 4)})
+    registry.load("converters", "tflite").write(graph, tmp_path / "two.tflite")
+    (tmp_path / "data").mkdir()
+    options = ["--data", tmp_path / "data", "--to", "tflite", "-o", tmp_path / "out"]
+    common = ["quantize", tmp_path / "two.tflite", *options]
+    wanted = "one .npz file with an array (N, ...) for each input was wanted, since 'one' is no picture; found 0."
+    refused(UsageError, wanted, *common)
+    values = np.random.default_rng(0).uniform(-3, 3, (2, 24, 6)).astype(np.float32)
+    np.savez(tmp_path / "data" / "values.npz", one=values[0], two=values[1])
+    found = data_of(*common)
+    assert found["quantization"]["calibration"]["images"] == 24
+    assert found["quantization"]["calibration"]["is_random"] is False
+    assert found["quantization"]["measured_on"] == "16 inputs, calibrated on, too"
+    made = load_source(str(tmp_path / "out" / "two_static_w8_a8.tflite"), Choices(), report=lambda text: None).graph
+    scale = next(t.quantization.scale[0] for t in made.tensors.values() if t.name.startswith("sum") and t.quantization)
+    assert scale == pytest.approx(np.ptp(values.sum(axis=0)) / 255, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("kind", "message", "options"),
     [

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,16 +11,7 @@ from hypothesis import strategies as st
 
 from edgecnn.errors import InputFileError, UnknownNameError, UsageError
 from edgecnn.quantization.precision import USUAL, parse_precision
-from edgecnn.quantization.recipe import (
-    LARGEST_BYTES,
-    Correction,
-    Observer,
-    PortType,
-    Recipe,
-    Rounding,
-    Spread,
-    load_recipe,
-)
+from edgecnn.quantization.recipe import CHOICES, FLAGS, LARGEST_BYTES, Recipe, load_recipe
 
 STATIC = st.sampled_from(["static_w8_a8", "static_w7_a8", "static_w8_a16", "static_w2_a16"])
 PRECISIONS = st.one_of(STATIC, st.sampled_from(["float32", "dynamic_w8", "weight_only_w4"]))
@@ -28,14 +19,8 @@ RECIPES = st.builds(
     Recipe,
     precision=STATIC,
     overrides=st.lists(st.tuples(st.text(min_size=1), PRECISIONS), max_size=3).map(tuple),
-    io=st.sampled_from(get_args(PortType)),
-    observer=st.sampled_from(get_args(Observer)),
-    scales=st.sampled_from(get_args(Spread)),
-    rounding=st.sampled_from(get_args(Rounding)),
-    bias_correction=st.sampled_from(get_args(Correction)),
-    equalize=st.booleans(),
-    absorb_bias=st.booleans(),
-    separate_ranges=st.booleans(),
+    **{name: st.sampled_from(choices) for name, choices in CHOICES.items()},
+    **{name: st.booleans() for name in FLAGS},
 )
 
 

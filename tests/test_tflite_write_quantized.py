@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from edgecnn.converters.onnx_file import ONNX
 from edgecnn.converters.tflite_file import TFLITE
 
 from edgecnn import ops
 from edgecnn.contract import Contract
 from edgecnn.errors import UnsupportedError
 from edgecnn.execute import execute
-from edgecnn.graph import Array, Graph, Node, Port, Tensor
+from edgecnn.graph import Array, Graph, Node, Port, Tensor, with_batch
+from edgecnn.passes.unsigned_activations import signed_kernels, unsigned_activations
 from edgecnn.quantization.parameters import Quantization, per_channel, per_tensor
 from tests import graphs
 from tests.quantized_graphs import FLOATS, GRAPHS, quantized, stored_values, weight_only
@@ -358,6 +360,32 @@ def test_the_same_quantized_graph_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
+SIGNED = [name for name in INTEGERS if all(t.stored_dtype != "uint8" for t in GRAPHS[name].tensors.values())]
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_unsigned_activations_over_signed_kernels_become_the_integers_that_they_were(name: str, tmp_path: Path) -> None:
+    graph = GRAPHS[name]
+    if not any(isinstance(node.op, ops.Conv | ops.ConvTranspose | ops.Dense) for node in graph.nodes):
+        return  # tflite has kernels for it in uint8 too
+    unsigned = unsigned_activations(graph)
+    assert written(unsigned, tmp_path, "b").read_bytes() == written(graph, tmp_path, "a").read_bytes()
+
+
+def test_unsigned_ports_over_signed_kernels_keep_their_type(tmp_path: Path) -> None:
+    graph = quantized(FLOATS["conv"], activations="uint8")
+    x = stored_values(graph)
+    found, _ = run(written(graph, tmp_path), next(iter(x.values())))
+    assert found.dtype == "uint8"
+    np.testing.assert_array_equal(found, execute(graph, x, stored=True)["result"])
+
+
+def test_kernels_with_zero_points_become_unsigned_again(tmp_path: Path) -> None:
+    graph = GRAPHS["mobile_uint8"]
+    signed = signed_kernels(graph)
+    assert written(signed, tmp_path, "b").read_bytes() == written(graph, tmp_path, "a").read_bytes()
+
+
 def test_metadata_of_raw_bytes_states_the_range_of_bytes(tmp_path: Path) -> None:
     contract = Contract(height=32, width=32, mean=(127.5,) * 3, std=(127.5,) * 3)
     content = written(replace(GRAPHS["mobile_uint8"], contract=contract), tmp_path).read_bytes()
@@ -451,6 +479,18 @@ def test_published_integers_are_written_as_they_were_read(name: str, tmp_path: P
     if not (DATA / name).exists():
         pytest.skip(f"{name} is not here; set EDGECNN_TEST_DATA")
     path = written(TFLITE.read(DATA / name), tmp_path)
+    assert constants(path) == constants(DATA / name)
+    for found, wanted in zip(everything(path), everything(DATA / name), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", PUBLISHED[:5])  # ONNX has no DetectionPostProcess
+def test_published_integers_are_the_same_after_onnx(name: str, tmp_path: Path) -> None:
+    if not (DATA / name).exists():
+        pytest.skip(f"{name} is not here; set EDGECNN_TEST_DATA")
+    ONNX.write(with_batch(TFLITE.read(DATA / name), 1), tmp_path / "m.onnx")
+    path = written(with_batch(ONNX.read(tmp_path / "m.onnx"), 1), tmp_path)
     assert constants(path) == constants(DATA / name)
     for found, wanted in zip(everything(path), everything(DATA / name), strict=True):
         np.testing.assert_array_equal(found, wanted)

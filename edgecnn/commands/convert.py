@@ -9,10 +9,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from edgecnn.commands.calibration_data import CalibrationData
 from edgecnn.commands.choices import source_options
 from edgecnn.commands.model_options import data_option, force_option, json_option, threads_option
 from edgecnn.commands.quantization_report import Loss
-from edgecnn.commands.recipe_options import CalibrationData, Quantizing, recipe_options
+from edgecnn.commands.recipe_options import Quantizing, recipe_options
 from edgecnn.commands.verify import assumption, limit_option, loader, show_parity
 from edgecnn.console import emit, message, progress, show_bytes, table
 from edgecnn.conversion import Conversion, ParityError, describe
@@ -85,28 +86,38 @@ def conversion_command(name: str, text: str, *, recipe: str) -> click.Command:
             message(assumption(source.graph.contract))
         origin: list[str] = []
         load = None if no_verify else loader(data, limit, origin)
-        lost = None
         with quantizing.files(force=force) as picture:
             conversion, failure = _convert(source, Path(folder), plan, load, calibrating)
-            proof = conversion.source_proof
-            if proof is not None and proof.assumed is not None:
-                message(assumption(proof.assumed, "for verifying here; --contract FILE says it"))
-            if plan.recipe != FLOAT32:
-                lost = Loss.of(conversion, calibrating, None if no_verify else limit)
-            if lost is not None and picture is not None:
-                lost.draw(picture)
-
-        def show(console: Console) -> None:
-            _show(console, source, conversion, origin)
-            if lost is not None:
-                lost.show(console)
-
-        found = {"quantization": None if lost is None else lost.as_data()}
-        emit({**_as_data(source, conversion), **found}, show, as_json=as_json)
+            lost = _lost(conversion, plan, calibrating, None if no_verify else limit, picture)
+        _emit(source, conversion, lost, origin, as_json=as_json)
         if failure is not None:
             raise failure
 
     return command
+
+
+def _lost(
+    conversion: Conversion, plan: Plan, calibrating: CalibrationData | None, limit: int | None, picture: Path | None
+) -> Loss | None:
+    """Return what a recipe lost, drawn where that is wanted; None for one that rounds nothing."""
+    if plan.recipe == FLOAT32:
+        return None
+    lost = Loss.of(conversion, calibrating, limit)
+    if picture is not None:
+        lost.draw(picture)
+    return lost
+
+
+def _emit(source: Source, conversion: Conversion, lost: Loss | None, origin: list[str], *, as_json: bool) -> None:
+    """Print what was made, and what it lost."""
+
+    def show(console: Console) -> None:
+        _show(console, source, conversion, origin)
+        if lost is not None:
+            lost.show(console)
+
+    found = {"quantization": None if lost is None else lost.as_data()}
+    emit({**_as_data(source, conversion), **found}, show, as_json=as_json)
 
 
 def _convert(
@@ -115,11 +126,14 @@ def _convert(
     """Convert with progress, and return what was made, or what was found when a check failed."""
     steps = len(plan.formats) * (1 if load is None else 2) + (calibrating.images if calibrating else 0)
     with progress(f"converting {source.graph.name}", steps) as advance:
-        samples = calibrating.samples if calibrating else None
+        samples, failure = calibrating.samples if calibrating else None, None
         try:
-            return convert_graph(source, folder, plan, load=load, samples=samples, advance=lambda what: advance()), None
+            found = convert_graph(source, folder, plan, load=load, samples=samples, advance=lambda what: advance())
         except ParityError as error:
-            return error.conversion, error
+            found, failure = error.conversion, error
+    if found.source_proof is not None and found.source_proof.assumed is not None:
+        message(assumption(found.source_proof.assumed, "for verifying here; --contract FILE says it"))
+    return found, failure
 
 
 convert = conversion_command("convert", CONVERT, recipe=FLOAT32.precision)

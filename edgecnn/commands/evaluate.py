@@ -13,6 +13,7 @@ from edgecnn.charts import draw_confusion
 from edgecnn.commands.model_options import force_option, json_option, target_option, threads_option
 from edgecnn.commands.run import contract_of
 from edgecnn.console import emit, progress, table
+from edgecnn.contract import Contract
 from edgecnn.errors import InputFileError, NotThereError, UsageError
 from edgecnn.evaluate import TOP, Contestant, Evaluation, Result, confusion_matrix, evaluate
 from edgecnn.extras import require
@@ -21,6 +22,8 @@ from edgecnn.labelled import read_labelled, settle
 from edgecnn.outputs import refuse_existing, staged
 from edgecnn.paired import Share
 from edgecnn.probe import probe
+from edgecnn.quantization.precision import parse_precision
+from edgecnn.source import existing, format_of
 
 MOST_ROWS = 12
 """Up to this many classes are shown one by one, and as a whole confusion matrix; of more, the worst."""
@@ -121,9 +124,24 @@ def _contestants(artifacts: Sequence[Path], contracts: Sequence[Path], offsets: 
     given = _each(contracts, len(artifacts), "--contract")
     chosen = _each(offsets, len(artifacts), "--class-offset")
     return [
-        Contestant(path=path, contract=contract_of(path, contract, "for evaluating"), offset=offset)
+        Contestant(path=path, contract=_contract(path, contract), offset=offset)
         for path, contract, offset in zip(artifacts, given, chosen, strict=True)
     ]
+
+
+def _contract(path: Path, given: Path | None) -> Contract:
+    """Return how pixels become an artifact's input; its integers hold only what they were calibrated on."""
+    stored, contract = format_of(existing(path)).read_contract(path), contract_of(path, given, "for evaluating")
+    if stored is None or not parse_precision(stored.recipe).is_static:
+        return contract
+    for name in ("colour_order", "mean", "std"):
+        wanted, found = getattr(stored, name), getattr(contract, name)
+        if wanted != found:
+            raise UsageError(
+                f"{path}: pixels of {name} {wanted} were wanted, for which its integers were calibrated; {given} says "
+                f"{found}. Quantize the float network again with that --contract, or leave it out."
+            )
+    return contract
 
 
 def _each(values: Sequence[Item], count: int, option: str) -> list[Item | None]:

@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from edgecnn.charts import draw_layers
-from edgecnn.commands.recipe_options import CalibrationData
+from edgecnn.commands.calibration_data import CalibrationData
 from edgecnn.console import progress, table
 from edgecnn.conversion import Conversion
 from edgecnn.graph import Array, Graph
 from edgecnn.instruction_set import describe, instruction_set
-from edgecnn.quantization.image_checks import Finding
+from edgecnn.quantization.image_checks import Flaw
 from edgecnn.quantization.quantize import Quantized
 from edgecnn.quantization.repairs import Repair
 from edgecnn.quantization.report import Report, report, stages
@@ -44,14 +44,14 @@ class Loss:
 
     Attributes:
         quantized: What was made.
-        findings: What is wrong with the images that were calibrated on.
+        flaws: What is wrong with the images that were calibrated on.
         report: What was measured; None where nothing was to be.
         origin: The images that it was measured on.
         saturation: What each layer would lose on x86 without VNNI; None where nothing was measured.
     """
 
     quantized: Quantized
-    findings: tuple[Finding, ...]
+    flaws: tuple[Flaw, ...]
     report: Report | None
     origin: str
     saturation: tuple[Saturation, ...] | None = None
@@ -79,9 +79,9 @@ class Loss:
                 few = {name: values[:IMAGES] for name, values in inputs(quantized.reference).items()}
                 saturation = saturating_layers(quantized.graph, few)
                 advance()
-        findings = calibrating.findings(quantized.calibration) if calibrating else ()
+        flaws = calibrating.flaws(quantized.calibration) if calibrating else ()
         origin = origins[0] if origins else ""
-        return cls(quantized=quantized, findings=findings, report=found, origin=origin, saturation=saturation)
+        return cls(quantized=quantized, flaws=flaws, report=found, origin=origin, saturation=saturation)
 
     def as_data(self) -> dict[str, Any]:
         """Return the report as JSON's objects."""
@@ -102,7 +102,7 @@ class Loss:
                 "observer": calibration.observer,
                 "convergence": {str(images): growth for images, growth in calibration.convergence.items()},
             },
-            "lint": [{**asdict(each), "figures": dict(each.figures)} for each in self.findings],
+            "lint": [{**asdict(each), "figures": dict(each.figures)} for each in self.flaws],
             "repairs": [asdict(repair) for repair in self.quantized.repairs],
             "notes": list(self.quantized.notes),
             "measured_on": self.origin,
@@ -119,7 +119,7 @@ class Loss:
                 f"Calibrated on {calibration.images} images of {calibration.origin} with {calibration.backend}; "
                 f"ranges by {calibration.observer}."
             )
-        for each in self.findings:
+        for each in self.flaws:
             console.print(f"{each.severity.upper()} {each.message}")
         for repair in self.quantized.repairs:
             _show_repair(console, repair)

@@ -15,16 +15,13 @@ from edgecnn.graph import Array
 from edgecnn.kernels import evaluate_all
 from edgecnn.kernels.integer import KERNELS
 from edgecnn.kernels.integer.scales import ACTIVATION_RANGE, Rounding, Scales
-from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.parameters import ACTIVATIONS, Quantization
 from edgecnn.quantization.rules import SAME_SCALE, WEIGHTED
 
 __all__ = ["Rounding", "evaluate_quantized"]
 
 POSITIONS: dict[type[ops.Op], tuple[int, ...]] = {ops.Gather: (1,)}
 """Operator -> operands that are positions, not numbers: they have no quantization."""
-
-ACTIVATIONS = ("int8", "uint8", "int16")
-"""Types of activations that have integer kernels."""
 
 
 def evaluate_quantized(

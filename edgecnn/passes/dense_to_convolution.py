@@ -12,6 +12,7 @@ import numpy as np
 from edgecnn.graph import Node
 from edgecnn.ops import Conv, Dense
 from edgecnn.passes.editor import GraphEditor, Pass
+from edgecnn.quantization.axes import moved_scales
 
 
 def match(editor: GraphEditor, node: Node) -> bool:
@@ -32,10 +33,8 @@ def rewrite(editor: GraphEditor, node: Node) -> None:
     ones = (1,) * (len(editor.tensors[node.inputs[0]].shape) - 2)
     data = np.ascontiguousarray(kernel.data).reshape(*ones, *kernel.data.shape)
     name = editor.add_constant(f"{node.name}/kernel_of_1", data, dtype=kernel.dtype)
-    meaning = kernel.quantization
-    if meaning is not None and meaning.axis is not None:
-        meaning = replace(meaning, axis=meaning.axis + len(ones))
-    editor.tensors[name] = replace(editor.tensors[name], quantization=meaning)
+    scales = moved_scales(kernel.quantization, len(ones))
+    editor.tensors[name] = replace(editor.tensors[name], quantization=scales)
     op = Conv(stride=ones, padding=((0, 0),) * len(ones), dilation=ones, activation=node.op.activation)
     inputs = (node.inputs[0], name, *node.inputs[2:])
     editor.put(Node(name=node.name, op=op, inputs=inputs, outputs=node.outputs))

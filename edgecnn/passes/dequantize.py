@@ -10,6 +10,7 @@ layer without an activation gets ReLU6 where its integers stand for 0..6 (within
 """
 
 from dataclasses import replace
+from typing import Any
 
 from edgecnn.graph import Graph, Node, Tensor, validate
 from edgecnn.ops import Activation, Dequantize, Identity, Quantize, ReLU, ReLU6
@@ -46,10 +47,11 @@ def dequantize(graph: Graph) -> Graph:
 
 def _with_activation(graph: Graph, node: Node) -> Node:
     """Return a layer with the activation that only its output's range states."""
-    if getattr(node.op, "activation", node) is not None:
+    op: Any = node.op
+    if getattr(op, "activation", node) is not None:
         return node
     activation = implied_activation(graph.tensors[node.output].quantization)
-    return node if activation is None else replace(node, op=replace(node.op, activation=activation))  # type: ignore[call-arg]
+    return node if activation is None else replace(node, op=replace(op, activation=activation))
 
 
 def implied_activation(found: Quantization | None) -> Activation | None:

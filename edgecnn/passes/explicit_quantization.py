@@ -11,12 +11,14 @@ the output clamps alike.
 
 from collections.abc import Container
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from edgecnn import ops
 from edgecnn.graph import Graph, Node
 from edgecnn.passes.editor import GraphEditor
+from edgecnn.passes.fuse_activation import FUSABLE
 from edgecnn.quantization.parameters import Quantization
 from edgecnn.quantization.rules import WEIGHTED
 
@@ -54,17 +56,15 @@ def drop_implied_clamps(graph: Graph) -> Graph:
 
 def _without_implied_clamp(node: Node, given: Quantization | None) -> Node:
     """Return a node without an activation whose limits are the smallest and the largest integer of its output."""
-    activation = getattr(node.op, "activation", None)
-    if given is None or given.axis is not None or not isinstance(activation, ops.ReLU | ops.ReLU6):
+    op: Any = node.op
+    activation = getattr(op, "activation", None)
+    if given is None or given.axis is not None or not isinstance(activation, FUSABLE):
         return node
     least, most = given.limits
     is_clamped = given.zero_point[0] == least
     if isinstance(activation, ops.ReLU6):
         is_clamped = is_clamped and int(given.quantize(np.asarray(SIX))) == most
-    return replace(node, op=replace(node.op, **_NO_ACTIVATION)) if is_clamped else node
-
-
-_NO_ACTIVATION: dict[str, None] = {"activation": None}
+    return replace(node, op=replace(op, activation=None)) if is_clamped else node
 
 
 def explicit_activations(graph: Graph) -> Graph:

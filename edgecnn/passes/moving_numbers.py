@@ -4,11 +4,9 @@ import numpy as np
 
 from edgecnn import ops
 from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.rules import SAME_SCALE
 
-MOVING = (
-    *(ops.Reshape, ops.Transpose, ops.Slice, ops.Gather, ops.Split, ops.Concat, ops.Tile, ops.Identity, ops.Dropout),
-    *(ops.DepthToSpace, ops.SpaceToDepth, ops.MaxPool, ops.Max, ops.Min, ops.Maximum, ops.Minimum, ops.Pad, ops.Resize),
-)
+MOVING = tuple(each for each in SAME_SCALE if each is not ops.AveragePool)
 """Operators whose output consists of elements of their inputs; of Resize and Pad see `only_moves`."""
 
 LIMITING = (ops.ReLU, ops.ReLU6, ops.Clip)

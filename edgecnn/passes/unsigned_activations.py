@@ -36,22 +36,23 @@ def signed_activations(graph: Graph) -> Graph:
 def _with_activations(graph: Graph, types: Mapping[str, str]) -> Graph:
     graph = signed_kernels(_with_ports_apart(graph, types))
     kept = _kernels(graph) | {port.tensor for port in (*graph.inputs, *graph.outputs)}
-    return replace(graph, tensors={n: t if n in kept else _shifted(t, types) for n, t in graph.tensors.items()})
+    return _with_shifted(graph, graph.tensors.keys() - kept, types)
 
 
 def signed_kernels(graph: Graph) -> Graph:
     """Return the quantized Graph with the kernels of old files, which are unsigned, as signed integers."""
-    return _with_kernels(graph, SIGNED)
+    return _with_shifted(graph, _kernels(graph), SIGNED)
 
 
 def unsigned_kernels(graph: Graph) -> Graph:
-    """Return the quantized Graph with unsigned kernels, as old files have them: the inverse of signed_kernels."""
-    return _with_kernels(graph, UNSIGNED)
+    """Return the quantized Graph with unsigned kernels, as old files have them, under unsigned activations."""
+    weighted = [node for node in graph.nodes if isinstance(node.op, WEIGHTED)]
+    taken = {node.inputs[1] for node in weighted if _has_type(graph.tensors[node.inputs[0]], SIGNED)}
+    return _with_shifted(graph, _kernels(graph) & taken, UNSIGNED)
 
 
-def _with_kernels(graph: Graph, types: Mapping[str, str]) -> Graph:
-    kernels = _kernels(graph)
-    return replace(graph, tensors={n: _shifted(t, types) if n in kernels else t for n, t in graph.tensors.items()})
+def _with_shifted(graph: Graph, names: Container[str], types: Mapping[str, str]) -> Graph:
+    return replace(graph, tensors={n: _shifted(t, types) if n in names else t for n, t in graph.tensors.items()})
 
 
 def _kernels(graph: Graph) -> set[str]:

@@ -13,7 +13,7 @@ from edgecnn.errors import UnsupportedError
 from edgecnn.graph import Graph, Node, Port, Tensor, validate
 from edgecnn.ops import Dequantize, Quantize
 from edgecnn.quantization.calibration import Calibration
-from edgecnn.quantization.parameters import Quantization
+from edgecnn.quantization.parameters import Quantization, as_type
 from edgecnn.quantization.precision import Precision
 from edgecnn.quantization.recipe import Recipe
 from edgecnn.quantization.rules import WEIGHTED
@@ -24,6 +24,9 @@ FEWEST_WEIGHTS = 1024
 """A smaller kernel stays float where only weights are quantized: it saves nothing. TFLite draws the same line."""
 
 FLOAT = "float32"
+
+WEIGHT_FORMS = ("weight_only", "dynamic")
+"""Kinds of precision in which only kernels are integers."""
 
 
 class _Assigner:
@@ -95,8 +98,8 @@ class _Assigner:
         if key not in self._forms:
             values = kernel.value()
             found = kernel_quantization(values, precision.weight_limit, is_per_channel=self._is_per_channel(node))
-            data = np.maximum(found.quantize(values), np.int8(-precision.weight_limit))
-            stored = self._constant(f"{kernel.name}", data, found)
+            data = found.quantize(values, low=-precision.weight_limit)
+            stored = self._constant(kernel.name, data, found)
             self._forms[key] = stored if precision.kind == "dynamic" else self._converted(stored, Dequantize(), None)
         return self._forms[key]
 
@@ -186,17 +189,6 @@ class _Assigner:
             number += 1
             free = f"{name}_{number}"
         return free
-
-
-WEIGHT_FORMS = ("weight_only", "dynamic")
-
-
-def as_type(quantization: Quantization, dtype: str) -> Quantization:
-    """Return the same grid of numbers in int8 or uint8: zero points 128 apart."""
-    if quantization.dtype == dtype:
-        return quantization
-    shift = 128 if dtype == "uint8" else -128
-    return replace(quantization, dtype=dtype, zero_point=tuple(zero + shift for zero in quantization.zero_point))
 
 
 def assign(

@@ -1,7 +1,8 @@
 """Bounded scale ratios of sums: keep input / output scales of integer Add and Sub where fast kernels take them.
 
 An integer sum scales each operand by in / out as a fixed-point number of limited width: XNNPACK refuses a ratio outside
-[2^-10, 2^8), and the operator then runs in a slow reference kernel. Outside it nothing is lost by a wider range:
+[2^-10, 2^8) (see rules.SUM_RATIOS), and the operator then runs in a slow reference kernel. Outside it nothing is lost
+by a wider range:
 
 - below: the whole range of the operand is less than a quarter of one step of the sum, so the operand gets a scale of
   out * 2^-10 with the zero point that it had, which holds all that it held;
@@ -9,8 +10,6 @@ An integer sum scales each operand by in / out as a fixed-point number of limite
   scaled to its own afterwards.
 
 An operand that a layer gives to the sum alone takes the wider scale where it is; else a Quantize gives it.
-
-Source: XNNPACK, src/operators/binary-elementwise-nd.c: "scale ratio must be in [2**-10, 2**8) range".
 """
 
 from dataclasses import replace
@@ -18,16 +17,13 @@ from dataclasses import replace
 from edgecnn.graph import Graph, Node, Tensor
 from edgecnn.ops import Add, Quantize, Sub
 from edgecnn.passes.editor import GraphEditor, PassResult
-from edgecnn.quantization.parameters import Quantization
-from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.quantization.parameters import BYTES, Quantization
+from edgecnn.quantization.rules import SUM_RATIOS, WEIGHTED
 
-LEAST_RATIO, MOST_RATIO = 2.0**-10, 2.0**8
-"""Of an operand's scale to the sum's; the upper one is outside."""
+LEAST_RATIO, MOST_RATIO = SUM_RATIOS
 
 MARGIN = 1 + 2.0**-20
 """So that a ratio that is rounded to float32 still lies inside."""
-
-TYPES = ("int8", "uint8")
 
 
 def bound_scales(graph: Graph) -> PassResult:
@@ -55,7 +51,7 @@ def _bound(editor: GraphEditor, node: Node) -> bool:
 def _is_integer(editor: GraphEditor, node: Node) -> bool:
     """Tell whether a node computes in 8-bit integers, each operand in one scale."""
     known = [editor.tensors[name].quantization for name in (*node.inputs, *node.outputs)]
-    return all(found is not None and found.axis is None and found.dtype in TYPES for found in known)
+    return all(found is not None and found.axis is None and found.dtype in BYTES for found in known)
 
 
 def _scale(editor: GraphEditor, name: str) -> float:

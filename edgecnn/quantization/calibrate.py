@@ -4,7 +4,7 @@ One pass over the images, in constant memory: the runtime gives all tensors of o
 statistics, and the next image follows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edgecnn.errors import UnknownNameError, UsageError
 from edgecnn.graph import Array, Graph
 from edgecnn.ports import nearest
 from edgecnn.quantization.calibration import Calibration
-from edgecnn.quantization.inner_values import Tracer, float_tensors, open_tracer
+from edgecnn.quantization.inner_values import Tracer, float_tensors, in_runs, open_tracer
 from edgecnn.quantization.moments import Moments
 from edgecnn.quantization.observers import OBSERVERS, Settings
 from edgecnn.registry import unknown
@@ -64,8 +64,6 @@ def calibrate(
     >>> found.statistics["relu"].low, found.statistics["relu"].high, found.images
     (0.0, 4.0, 2)
     """
-    if graph.is_quantized:
-        raise UsageError(f"{graph.name}: a float network was wanted to calibrate; this one is quantized already")
     if observer not in OBSERVERS:
         raise UnknownNameError(unknown("observer", observer, OBSERVERS))
     names = _observed(graph, tensors)
@@ -74,7 +72,6 @@ def calibrate(
     settling = Settling()
     with open_tracer(graph, names, threads=threads) as tracer:
         images = _seen(tracer, batches, moments, settling, advance)
-        backend = tracer.backend
     if not images:
         raise UsageError(f"{graph.name}: inputs to calibrate on were wanted; got none")
     return Calibration(
@@ -82,7 +79,7 @@ def calibrate(
         images=images,
         origin=origin,
         is_random=is_random,
-        backend=backend,
+        backend=tracer.backend,
         observer=_described(observer, settings),
         convergence=settling.curve(),
     )
@@ -90,6 +87,8 @@ def calibrate(
 
 def _observed(graph: Graph, tensors: Iterable[str] | None) -> list[str]:
     """Return the tensors to observe, each once."""
+    if graph.is_quantized:
+        raise UsageError(f"{graph.name}: a float network was wanted to calibrate; this one is quantized already")
     known = float_tensors(graph)
     names = list(dict.fromkeys(known if tensors is None else tensors))
     for name in names:
@@ -114,7 +113,7 @@ def _seen(
 ) -> int:
     """Add all images to the statistics and return how many there were."""
     images = 0
-    for values, size in _runs(batches, tracer.batch):
+    for values, size in in_runs(batches, tracer.batch):
         for name, array, channel_axis in tracer.run(values):
             shown = array[:size] if array.shape[:1] == (tracer.batch,) else array
             moments[name].add(shown, channel_axis)
@@ -123,18 +122,6 @@ def _seen(
         for _ in range(size):
             advance()
     return images
-
-
-def _runs(batches: Iterable[Mapping[str, Array]], size: int) -> Iterator[tuple[dict[str, Array], int]]:
-    """Yield runs of `size` images, and how many of them are new: the last image fills up what is missing."""
-    for batch in batches:
-        counts = {len(values) for values in batch.values()}
-        if len(counts) != 1:
-            raise UsageError(f"a batch with as many images for each input was wanted; got {sorted(counts)}")
-        (count,) = counts
-        for start in range(0, count, size):
-            places = np.minimum(np.arange(start, start + size), count - 1)
-            yield {name: values[places] for name, values in batch.items()}, min(size, count - start)
 
 
 class Settling:

@@ -31,9 +31,8 @@ from edgecnn.graph import Array, Graph, Node, Tensor
 from edgecnn.ops import Conv, ConvTranspose
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.quantization.calibration import Calibration
-from edgecnn.quantization.parameters import Quantization, per_channel
 from edgecnn.quantization.protect_scales import LARGEST_BIAS
-from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.quantization.rules import WEIGHTED, bias_quantization
 from edgecnn.quantization.side_by_side import measured_corrections
 from edgecnn.shapes import Shape
 
@@ -157,7 +156,5 @@ def _new_bias(editor: GraphEditor, node: Node) -> Tensor:
     own, weights = source.quantization, kernel.quantization
     if own is None or weights is None:
         return Tensor(name=node.name, shape=(channels,), data=np.zeros(channels, np.float32))
-    dtype = "int64" if own.dtype == "int16" else "int32"
-    scales = np.broadcast_to(np.asarray(weights.scale) * own.scale[0], channels)
-    form: Quantization = per_channel(scales, 0, dtype)
-    return Tensor(name=node.name, shape=(channels,), data=np.zeros(channels, dtype), quantization=form)
+    form = bias_quantization(own, weights)
+    return Tensor(name=node.name, shape=(channels,), data=np.zeros(channels, form.dtype), quantization=form)

@@ -8,19 +8,27 @@ With x' = x / s and y' = y / s for each channel of y = activation(x) between lay
 
 the float network is the same, and the widest channel no longer leaves the others a few steps. A depthwise layer behind
 has a scale for each channel, too, and loses nothing: s is the channel's range. In other layers s widens some weights of
-each output; s = sqrt(range of y / range of w_next) balances both, as in SmoothQuant (Xiao et al. 2022,
-arXiv:2211.10438, equation 4). Cross-layer equalization (see equalize) balances the weights of both layers instead, for
-kernels with one scale.
+each output. s = range of y ^ a / range of w_next ^ (1 - a) divides the trouble between activations and weights, as in
+SmoothQuant (Xiao et al. 2022, arXiv:2211.10438, equation 4); of several a the one is taken with which the layers behind
+can expect the smallest error, where D = max(range / s) / 255 and, for each output, d = max |w_next s| / 127:
+
+    error / signal = sum of (D w_next s)^2 + sum of d^2 variance(y) / s^2, over the sum of w_next^2 variance(y)
+
+The mean of y is left out: what a wrong weight makes of it is a bias, which is corrected. Cross-layer equalization (see
+equalize) balances the weights of both layers instead, for kernels with one scale.
 
 A swish does not keep a factor, but only its sigmoid needs x as it is:
 
     y' = x' sigmoid(s x')               one Mul by a constant vector in front of the sigmoid
 
-and since a sigmoid is constant within an eighth of a step beyond -8..8, its input keeps fine steps whatever x is.
+and since a sigmoid is constant within an eighth of a step beyond -8..8, its input keeps fine steps whatever x is. Where
+x lies far below 0 its swish hardly differs from 0: integers of x' need not reach there (see scales), and the range of
+a channel is the larger of those of y and of what matters of x.
 
-Only channels that need it are worth it: where the widest is SPREAD times the median one.
+Each Mul takes time: nothing is scaled where the expected error does not become LEAST_GAIN times smaller.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,9 +39,16 @@ from edgecnn.passes.channel_scale import refuse_parameters, scaled_before, scale
 from edgecnn.passes.editor import GraphEditor, PassResult
 from edgecnn.quantization.calibration import Calibration
 from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.quantization.swish_gates import SWISH_REACH, SwishGate, swish_gate
 
-SPREAD = 2.0
-"""Largest over median range of the channels: one bit of the median one's eight is lost then."""
+LEAST_GAIN = 2.0
+"""Times smaller that the expected error has to become: 3 dB, half a bit."""
+
+SHARES = (1.0, 0.75, 0.5)
+"""Exponents of the range of an activation that are tried."""
+
+LARGEST_SPREAD = 2.0
+"""Largest over median range of the channels from which on it is said why they were not scaled."""
 
 LARGEST_FACTOR = 64.0
 """Of a channel to the widest one: dead channels are not blown up further."""
@@ -54,14 +69,15 @@ def equalize_activations(graph: Graph, calibration: Calibration) -> PassResult:
         if tensor not in calibration.statistics or not editor.consumers(tensor):
             continue
         layer = _layer_before(editor, node)
-        if layer is None or _spread(_ranges(calibration, tensor)) < SPREAD:
+        if layer is None:
             continue
         reason = _refusal(editor, tensor, layer)
-        if reason is None:
-            _apply(editor, node, layer, _factors(editor, tensor, calibration))
-            applied.append(node.name)
-        else:
+        factors = _choose(editor, node, calibration) if reason is None else None
+        if reason is not None and _spread(_ranges(editor, node, calibration)) > LARGEST_SPREAD:
             refused.append((node.name, reason))
+        if factors is not None:
+            _apply(editor, node, layer, factors)
+            applied.append(node.name)
     return PassResult(graph=editor.finish() if applied else graph, applied=tuple(applied), refused=tuple(refused))
 
 
@@ -72,25 +88,28 @@ def _layer_before(editor: GraphEditor, node: Node) -> Node | None:
     gate = _gate(editor, node)
     if gate is None and not isinstance(node.op, HOMOGENEOUS):
         return None
-    source = node.inputs[0] if gate is None else gate.inputs[0]
-    layer, takers = editor.producer(source), {node.name, *([gate.name] if gate else [])}
+    source = node.inputs[0] if gate is None else gate.source
+    layer, takers = editor.producer(source), frozenset((node.name,)) if gate is None else gate.takers
     if layer is None or not isinstance(layer.op, WEIGHTED) or layer.op.activation is not None:
         return None
     is_alone = {each.name for each in editor.consumers(source)} == takers and source not in editor.outputs
-    return layer if is_alone and (gate is None or editor.only_consumer(gate.output) is not None) else None
+    return layer if is_alone and (gate is None or editor.only_consumer(gate.sigmoid.output) is not None) else None
 
 
-def _gate(editor: GraphEditor, node: Node) -> Node | None:
-    """Return the Sigmoid of a Mul that is a swish."""
-    before = [editor.producer(name) for name in node.inputs] if isinstance(node.op, ops.Mul) else []
-    found = (each for each in before if each is not None and isinstance(each.op, ops.Sigmoid))
-    return next((each for each in found if each.inputs[0] in node.inputs), None)
+def _gate(editor: GraphEditor, node: Node) -> SwishGate | None:
+    """Return the parts of a swish whose channels are not scaled yet."""
+    found = swish_gate(editor, node)
+    return found if found is not None and found.sigmoid.name in found.takers else None
 
 
-def _ranges(calibration: Calibration, tensor: str) -> Array:
-    """Return the largest absolute value of each channel."""
-    seen = calibration.statistics[tensor]
-    return np.maximum(np.abs(seen.minimum), np.abs(seen.maximum)).astype(np.float64)
+def _ranges(editor: GraphEditor, node: Node, calibration: Calibration) -> Array:
+    """Return the largest absolute value of each channel that matters, in front of the activation and behind it."""
+    seen = calibration.statistics[node.output]
+    ranges = np.maximum(np.abs(seen.minimum), np.abs(seen.maximum)).astype(np.float64)
+    gate = _gate(editor, node)
+    if gate is None:
+        return np.asarray(ranges)
+    return np.maximum(ranges, np.clip(-calibration.statistics[gate.source].minimum, 0, SWISH_REACH))
 
 
 def _spread(ranges: Array) -> float:
@@ -109,28 +128,48 @@ def _refusal(editor: GraphEditor, tensor: str, layer: Node) -> str | None:
     return next(filter(None, (refuse_parameters(editor, each) for each in (layer, *takers))), None)
 
 
-def _factors(editor: GraphEditor, tensor: str, calibration: Calibration) -> Array:
-    """Return s of each channel, at most 1."""
-    given = _ranges(calibration, tensor)
+def _choose(editor: GraphEditor, node: Node, calibration: Calibration) -> Array | None:
+    """Return s of each channel, at most 1, or None where none makes the error enough smaller."""
+    given = _ranges(editor, node, calibration)
     given = np.maximum(given, given.max() / LARGEST_FACTOR)
-    read = [_read(editor, taker, len(given)) for taker in editor.consumers(tensor)]
-    dense = [each for each in read if each is not None]
+    kernels = [_by_channel(editor, taker, len(given)) for taker in editor.consumers(node.output)]
+    if not given.all() or not all(each.any() for each in kernels):
+        return None
+    variance = calibration.statistics[node.output].variance
+    tried = [np.ones_like(given), *(_factors(given, kernels, share) for share in SHARES)]
+    errors = [sum(_error(given, variance, kernel, factors) for kernel in kernels) for factors in tried]
+    best = int(np.argmin(errors))
+    return tried[best] if errors[0] >= errors[best] * LEAST_GAIN else None
+
+
+def _by_channel(editor: GraphEditor, taker: Node, channels: int) -> Array:
+    """Return the kernel of a layer as (groups, channels of a group, places, outputs of a group)."""
+    kernel = editor.constant(taker, "kernel")
+    weights = np.zeros((1, channels, 1)) if kernel is None else kernel.value().astype(np.float64)
+    inputs, outputs = weights.shape[-2:]
+    groups = channels // inputs
+    return weights.reshape(-1, inputs, groups, outputs // groups).transpose(2, 1, 0, 3)
+
+
+def _factors(given: Array, kernels: Sequence[Array], share: float) -> Array:
+    """Return s = range^share / (range of w_next)^(1 - share), at most 1; a depthwise layer takes any s."""
+    dense = [np.abs(each).max(axis=(2, 3)).ravel() for each in kernels if each.shape[1] > 1]
     if not dense:
         return np.asarray(given / given.max())
-    factors = np.sqrt(given / np.maximum.reduce(dense))
+    read = np.maximum.reduce(dense)
+    factors = given**share / np.maximum(read, read.max() / LARGEST_FACTOR) ** (1 - share)
     return np.asarray(factors / factors.max())
 
 
-def _read(editor: GraphEditor, taker: Node, channels: int) -> Array | None:
-    """Return the largest weight with which a layer reads each channel; None for a depthwise one."""
-    kernel = editor.constant(taker, "kernel")
-    groups = getattr(taker.op, "groups", 1)
-    if kernel is None or groups == channels:
-        return None
-    weights = np.abs(kernel.value().astype(np.float64)).reshape(-1, *kernel.shape[-2:]).max(axis=0)
-    of_group = weights.reshape(len(weights), groups, -1).max(axis=2)  # (channels of a group, groups)
-    largest = of_group.T.ravel()
-    return np.maximum(largest, largest.max() / LARGEST_FACTOR)
+def _error(given: Array, variance: Array, kernel: Array, factors: Array) -> float:
+    """Return the relative error of what a layer gives, from rounding what it reads and from rounding its kernel."""
+    scaled = kernel * factors.reshape(*kernel.shape[:2], 1, 1)
+    varying = (variance / np.square(factors)).reshape(*kernel.shape[:2], 1, 1)
+    step = (given / factors).max() / 255
+    kernel_steps = np.abs(scaled).max(axis=(1, 2), keepdims=True) / 127
+    signal = (np.square(scaled) * varying).sum()
+    error = step**2 * np.square(scaled).sum() + (np.square(kernel_steps) * varying).sum() * kernel.shape[2]
+    return float(error / signal) if signal > 0 else 0.0
 
 
 def _apply(editor: GraphEditor, node: Node, layer: Node, factors: Array) -> None:
@@ -143,8 +182,8 @@ def _apply(editor: GraphEditor, node: Node, layer: Node, factors: Array) -> None
     restored = layer.output  # with a swish: the value that the layer gave, under its name
     editor.put(replace(layer, inputs=parameters, outputs=(source,)))
     if gate is not None:
-        by = editor.add_constant(f"{gate.name}/factors", factors.astype(np.float32))
-        name = editor.free_name(f"{gate.name}/restored")
+        by = editor.add_constant(f"{gate.sigmoid.name}/factors", factors.astype(np.float32))
+        name = editor.free_name(f"{gate.sigmoid.name}/restored")
         editor.put(Node(name=name, op=ops.Mul(), inputs=(source, by), outputs=(restored,)))
     if layer is not node:
         inputs = tuple(source if name == restored else name for name in node.inputs)

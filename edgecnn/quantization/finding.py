@@ -24,7 +24,7 @@ LOSES_DB = 18.0
 """Below which accuracy is expected to suffer.
 
 Measured with layer_errors behind `quantize` (min-max of 24 images): it names 12 of YOLOX-nano's and MobileFaceNet's 353
-layers, of which 11 lie below 25 dB (their median is 28) and among which are 5 of the 6 that lie below 18; it names none
+layers, of which 11 lie below 25 dB (their median is 28) and among which are 4 of the 6 that lie below 18; it names none
 in MobileNet v1 0.25, ResNet-8, VWW and DeepLab, whose layers all have more than 26 dB.
 """
 

@@ -172,7 +172,6 @@ def _has_long_stride(graph: Graph, node: Node) -> bool:
 
 
 XNNPACK = (
-    Rule(text="HARD_SWISH", is_outside=_kinds(ops.HardSwish)),
     Rule(text="RELU and RELU6 on their own", is_outside=_kinds(ops.ReLU, ops.ReLU6)),
     Rule(text="AVERAGE_POOL_2D", is_outside=_kinds(ops.AveragePool)),
     Rule(

@@ -35,7 +35,7 @@ FILES_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Flaw:
     """One thing that is wrong with calibration images.
 
     Attributes:
@@ -105,9 +105,9 @@ def look(sample: Sample, values: Array, contract: Contract) -> Look:
     )
 
 
-def _few(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _few(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     if len(looks) < FEWEST:
-        yield Finding(
+        yield Flaw(
             kind="few_images",
             severity="warning",
             message=f"{FEWEST} or more calibration images were wanted, better 100; got {len(looks)}.",
@@ -115,7 +115,7 @@ def _few(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
         )
 
 
-def _duplicates(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _duplicates(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     groups: dict[bytes, list[Look]] = {}
     for each in looks:
         groups.setdefault(each.digest, []).append(each)
@@ -133,21 +133,21 @@ def _duplicates(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
         yield about("near_duplicates", names, len(looks), what, len(names))
 
 
-def _flat(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _flat(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     names = tuple(each.sample.name for each in looks if each.is_flat)
     if names:
         what = f"{len(names)} of {len(looks)} images are the same almost everywhere"
         yield about("near_constant", names, len(looks), what, len(names))
 
 
-def _grey(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _grey(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     names = tuple(each.sample.name for each in looks if each.colour < GREY_LEVELS and not each.is_flat)
     if contract.channels == 3 and len(names) > GREY_SHARE * len(looks):
         what = f"{len(names)} of {len(looks)} images are grey, and the network takes {contract.colour_order}"
         yield about("grey", names, len(looks), what, len(names))
 
 
-def _range(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _range(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     """Compare the values of arrays with what the contract's pixels can give."""
     arrays = _arrays(looks)
     if not arrays:
@@ -161,7 +161,7 @@ def _range(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
         return
     hint = f" They look like {other[0][0]:g}..{other[0][1]:g}." if other else ""
     is_certain = outside or bool(other)
-    yield Finding(
+    yield Flaw(
         kind="range",
         severity="error" if is_certain else "warning",
         message=f"{arrays[0].sample.path.name}: values in {least:.4g}..{most:.4g} were wanted, as the contract says; "
@@ -172,7 +172,7 @@ def _range(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
     )
 
 
-def _channel_order(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _channel_order(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     """Tell whether the channels' means fit the contract's much better the other way round.
 
     A contract that subtracts a different mean from each channel states the training images' means. With d the mean of
@@ -189,7 +189,7 @@ def _channel_order(looks: Sequence[Look], contract: Contract) -> Iterator[Findin
     if gain.mean() > 4 * error and gain.mean() > 0:
         found = ", ".join(f"{value:.0f}" for value in means.mean(axis=0))
         wanted = ", ".join(f"{value:.0f}" for value in mean)
-        yield Finding(
+        yield Flaw(
             kind="channel_order",
             severity="warning",
             message=f"{arrays[0].sample.path.name}: channels in the order {contract.colour_order} were wanted, with "
@@ -199,7 +199,7 @@ def _channel_order(looks: Sequence[Look], contract: Contract) -> Iterator[Findin
         )
 
 
-def _classes(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
+def _classes(looks: Sequence[Look], contract: Contract) -> Iterator[Flaw]:
     """Name the classes that have no image where each class has a folder of its own."""
     folders = {each.sample.path.parent.name for each in looks}
     labels = contract.labels
@@ -211,7 +211,7 @@ def _classes(looks: Sequence[Look], contract: Contract) -> Iterator[Finding]:
         yield about("missing_classes", missing, len(labels), what, len(missing))
 
 
-CHECKS: dict[str, Callable[[Sequence[Look], Contract], Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[[Sequence[Look], Contract], Iterator[Flaw]]] = {
     "few_images": _few,
     "duplicates": _duplicates,
     "near_constant": _flat,
@@ -226,11 +226,11 @@ OF_PIXELS = frozenset({"near_constant", "grey", "channel_order"})
 """Kinds that say nothing where the range is wrong, since values are no pixels then."""
 
 
-def findings_of(looks: Sequence[Look], contract: Contract) -> list[Finding]:
+def flaws_of(looks: Sequence[Look], contract: Contract) -> list[Flaw]:
     """Return what is wrong with images."""
-    found = [finding for check in CHECKS.values() for finding in check(looks, contract)]
-    has_wrong_range = any(finding.kind == "range" for finding in found)
-    return [finding for finding in found if not (has_wrong_range and finding.kind in OF_PIXELS)]
+    found = [flaw for check in CHECKS.values() for flaw in check(looks, contract)]
+    has_wrong_range = any(flaw.kind == "range" for flaw in found)
+    return [flaw for flaw in found if not (has_wrong_range and flaw.kind in OF_PIXELS)]
 
 
 def _arrays(looks: Sequence[Look]) -> list[Look]:
@@ -254,11 +254,11 @@ ADVICE = {
 """Kind -> what to do about it."""
 
 
-def about(kind: str, names: tuple[str, ...], of: int, what: str, count: int) -> Finding:
+def about(kind: str, names: tuple[str, ...], of: int, what: str, count: int) -> Flaw:
     """Return a warning that names files or classes."""
     more = f" and {len(names) - FILES_NAMED} more" if len(names) > FILES_NAMED else ""
     listed = ", ".join(names[:FILES_NAMED])
-    return Finding(
+    return Flaw(
         kind=kind,
         severity="warning",
         message=f"{what}: {listed}{more}. {ADVICE[kind]}",

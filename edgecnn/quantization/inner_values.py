@@ -6,7 +6,7 @@ such files give a part of them each, so that memory stays bounded.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -52,6 +52,26 @@ def float_tensors(graph: Graph) -> list[str]:
     """Return the names of all float inputs and of every float tensor that a node computes, in order."""
     names = [port.tensor for port in graph.inputs] + [name for node in graph.nodes for name in node.outputs]
     return [name for name in names if graph.tensors[name].dtype.startswith("float")]
+
+
+def in_runs(batches: Iterable[Mapping[str, Array]], size: int) -> Iterator[tuple[dict[str, Array], int]]:
+    """Yield runs of `size` images, and how many of them are new: the last image fills up what is missing.
+
+    Args:
+        batches: Port name -> (n, ...) values; any n.
+        size: Of the batch that a tracer takes.
+
+    Raises:
+        UsageError: When a batch has more images of one input than of another.
+    """
+    for batch in batches:
+        counts = {len(values) for values in batch.values()}
+        if len(counts) != 1:
+            raise UsageError(f"a batch with as many images for each input was wanted; got {sorted(counts)}")
+        (count,) = counts
+        for start in range(0, count, size):
+            places = np.minimum(np.arange(start, start + size), count - 1)
+            yield {name: values[places] for name, values in batch.items()}, min(size, count - start)
 
 
 @contextmanager

@@ -88,9 +88,10 @@ def layer_errors(
     nodes = [node for node in quantized.nodes if _is_compared(reference, quantized, node)]
     together, alone = ({node.name: Energy() for node in nodes} for _ in range(2))
     seen = {node.name: Seen() for node in nodes}
+    loose = {node.name: node for node in with_any_batch(quantized).nodes}  # a Reshape may state the batch of the file
     for exact, found in _runs(reference, quantized, nodes, inputs, rounding):
         for node in nodes:
-            own = _alone(quantized, node, exact, rounding)
+            own = _alone(quantized, loose[node.name], exact, rounding)
             known = quantized.tensors[node.output].quantization
             numbers = found[node.output] if known is None else known.dequantize(found[node.output])
             together[node.name].add(exact[node.output], numbers)

@@ -6,7 +6,7 @@ from pathlib import Path
 from edgecnn.contract import Contract
 from edgecnn.graph import Array
 from edgecnn.quantization.calibration import Calibration
-from edgecnn.quantization.image_checks import Finding, Look, about, findings_of, look
+from edgecnn.quantization.image_checks import Flaw, Look, about, flaws_of, look
 from edgecnn.quantization.likeness import alike
 from edgecnn.quantization.samples import Sample, read_samples, samples
 
@@ -31,14 +31,14 @@ class Inspection:
         if sample not in self._looks:
             self._looks[sample] = look(sample, values, self.contract)
 
-    def findings(self, evaluation: Path | None = None, calibration: Calibration | None = None) -> tuple[Finding, ...]:
+    def flaws(self, evaluation: Path | None = None, calibration: Calibration | None = None) -> tuple[Flaw, ...]:
         """Return what is wrong with the images that were seen.
 
         Args:
             evaluation: Folder of the images that accuracy will be measured on.
             calibration: What came of them: tells whether the ranges have settled.
         """
-        found = findings_of(self.looks, self.contract)
+        found = flaws_of(self.looks, self.contract)
         if evaluation is not None:
             found += _overlap(self.looks, self.contract, evaluation)
         if calibration is not None:
@@ -53,7 +53,7 @@ def lint(
     calibration: Calibration | None = None,
     *,
     limit: int | None = None,
-) -> tuple[Finding, ...]:
+) -> tuple[Flaw, ...]:
     """Return what is wrong with calibration images.
 
     Args:
@@ -70,10 +70,10 @@ def lint(
     chosen = samples(images, contract, limit=limit)
     for sample, values in zip(chosen, read_samples(chosen, contract), strict=True):
         inspection.add(sample, values)
-    return inspection.findings(evaluation, calibration)
+    return inspection.flaws(evaluation, calibration)
 
 
-def _overlap(looks: Sequence[Look], contract: Contract, evaluation: Path) -> Iterator[Finding]:
+def _overlap(looks: Sequence[Look], contract: Contract, evaluation: Path) -> Iterator[Flaw]:
     """Name the images that accuracy will be measured on, too."""
     chosen = samples(evaluation, contract)
     digests = {each.digest: each.sample.name for each in looks}
@@ -91,12 +91,12 @@ def _overlap(looks: Sequence[Look], contract: Contract, evaluation: Path) -> Ite
         yield about("overlap", tuple(names), len(chosen), what, len(names))
 
 
-def unsettled(calibration: Calibration) -> Iterator[Finding]:
+def unsettled(calibration: Calibration) -> Iterator[Flaw]:
     """Tell whether the last quarter of the images still widened a range: more images are needed then."""
     before = [count for count in calibration.convergence if count <= calibration.images * 3 / 4]
     growth = calibration.convergence[max(before)] if before else 0.0
     if growth > GROWTH:
-        yield Finding(
+        yield Flaw(
             kind="unsettled",
             severity="warning",
             message=f"ranges that have settled were wanted; the last quarter of {calibration.images} images brought "

@@ -1,7 +1,7 @@
 """How integers stand for real numbers: value = scale * (integer - zero_point)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from edgecnn.errors import GraphError
 
-INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "int64")
+BYTES = ("int8", "uint8")
+"""Types of 8-bit activations and kernels."""
+
+ACTIVATIONS = (*BYTES, "int16")
+"""Types of activations that integer kernels take."""
+
+NARROW = (*ACTIVATIONS, "uint16")
+"""Types whose integers usually stand for real numbers at a port; wider ones are indices, counts and biases."""
+
+INTEGERS = (*NARROW, "int32", "int64")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,9 +88,40 @@ class Quantization:
         wide = integers.astype(np.int64) - self.zero_points(integers.ndim)
         return np.asarray(wide.astype(np.float32) * self.scales(integers.ndim))
 
+    def refuse_misfit(self, name: str, shape: tuple[int | None, ...], dtype: str, stored: str | None) -> None:
+        """Raise GraphError where a tensor cannot hold these integers.
+
+        Args:
+            name: Of the tensor.
+            shape: N, spatial..., C.
+            dtype: NumPy name of the type that its arithmetic sees.
+            stored: NumPy name of the type of its data; None for a value that is computed.
+        """
+        if dtype != "float32":
+            raise GraphError(f"{name}: quantized float32 numbers were wanted; got {dtype}")
+        if stored not in (None, self.dtype):
+            raise GraphError(f"{name}: {self.dtype} data were wanted; got {stored}")
+        if self.axis is None:
+            return
+        size = shape[self.axis] if 0 <= self.axis < len(shape) else None
+        if size != len(self.scale):
+            raise GraphError(
+                f"{name}: one scale for each of {size} channels of axis {self.axis} was wanted; got {len(self.scale)}"
+            )
+
     def _spread(self, rank: int) -> tuple[int, ...]:
         """Return the shape in which one number for each channel broadcasts to a tensor."""
         return () if self.axis is None else tuple(-1 if axis == self.axis else 1 for axis in range(rank))
+
+
+def as_type(quantization: Quantization, dtype: str) -> Quantization:
+    """Return the same grid of numbers in the signed or unsigned type of as many bits.
+
+    >>> as_type(per_tensor(0.5, -128), "uint8").zero_point
+    (0,)
+    """
+    shift = int(np.iinfo(dtype).min) - int(np.iinfo(quantization.dtype).min)
+    return replace(quantization, dtype=dtype, zero_point=tuple(zero + shift for zero in quantization.zero_point))
 
 
 def per_tensor(scale: float, zero_point: int = 0, dtype: str = "int8") -> Quantization:

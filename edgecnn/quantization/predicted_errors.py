@@ -32,6 +32,12 @@ STEPS = 255
 LIMIT = 127
 """Largest integer of an 8-bit weight."""
 
+MOST_WEIGHTS = 1 << 21
+"""That rounding errors are taken from."""
+
+LOWERED = (ops.Swish, ops.HardSigmoid)
+"""Become several operators, see passes.lower_activation; the last one keeps the name."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictedError:
@@ -78,10 +84,6 @@ def predicted_errors(
             shares = {part: noise / total for part, noise in parts.items()}
             found[node.name] = PredictedError(node=node.name, snr_db=10 * np.log10(signal / total), parts=shares)
     return found
-
-
-LOWERED = (ops.Swish, ops.HardSigmoid)
-"""Become several operators, see passes.lower_activation; the last one keeps the name."""
 
 
 def step(moments: Moments) -> float:
@@ -167,7 +169,3 @@ def thinned(kernel: Array, groups: int) -> Array:
     """Return a kernel with so many of its output channels that their mean is known and soon found."""
     every = -(-kernel.size // MOST_WEIGHTS) if groups == 1 else 1
     return kernel[..., ::every]
-
-
-MOST_WEIGHTS = 1 << 21
-"""That rounding errors are taken from."""

@@ -69,6 +69,13 @@ class Recipe:
             raise UsageError(f"recipe: inputs and outputs of {self.io} need a static precision; got {self.precision}")
 
     @property
+    def name(self) -> str:
+        """What artifacts are called by: the precision, or the first override's where all else stays float32."""
+        return next(
+            (name for name in (self.precision, *(name for _, name in self.overrides)) if name != "float32"), "float32"
+        )
+
+    @property
     def default(self) -> Precision:
         """The precision of every layer that no override names."""
         return parse_precision(self.precision)

@@ -3,8 +3,10 @@
 Source: TensorFlow, lite/g3doc/performance/quantization_spec.md.
 """
 
+import numpy as np
+
 from edgecnn import ops
-from edgecnn.quantization.parameters import Quantization, per_tensor
+from edgecnn.quantization.parameters import Quantization, per_channel, per_tensor
 
 WEIGHTED = (ops.Conv, ops.ConvTranspose, ops.Dense)
 """Operators with a constant kernel, quantized symmetrically in -127..127, and an int32 bias of scale input * kernel."""
@@ -43,3 +45,22 @@ INTEGER_OPERATORS: dict[str, tuple[type[ops.Op], ...]] = {
 """Type of activations -> operators that TFLite computes in it; every other one stays float between Dequantize and
 Quantize.
 """
+
+SUM_RATIOS = (2.0**-10, 2.0**8)
+"""Operand scale / output scale of a sum: from the first on and below the second XNNPACK takes it, else slow kernels.
+
+Source: XNNPACK, src/operators/binary-elementwise-nd.c: "scale ratio must be in [2**-10, 2**8) range".
+"""
+
+
+def bias_quantization(source: Quantization, kernel: Quantization, dtype: str | None = None) -> Quantization:
+    """Return what a layer's bias stands for: integers in steps of the products, symmetric.
+
+    Args:
+        source: Of the layer's input; one scale.
+        kernel: Of its kernel; per output channel, or one scale.
+        dtype: NumPy name of the type; None takes int32, or int64 beside 16-bit activations.
+    """
+    scales = np.float32(source.scale[0]) * np.asarray(kernel.scale, np.float32)
+    dtype = dtype or ("int64" if source.dtype == "int16" else "int32")
+    return per_tensor(scales[0], dtype=dtype) if kernel.axis is None else per_channel(scales, axis=0, dtype=dtype)

@@ -7,14 +7,18 @@ scale is fixed keeps it: where it meets others in a Concat its integers are scal
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+import numpy as np
+
 from edgecnn import ops
 from edgecnn.graph import Graph, Node
 from edgecnn.kernels.quantized import POSITIONS
+from edgecnn.passes.editor import GraphEditor
 from edgecnn.quantization.calibration import Calibration
 from edgecnn.quantization.parameters import Quantization
 from edgecnn.quantization.ranges import activation_quantization
 from edgecnn.quantization.recipe import Recipe
 from edgecnn.quantization.rules import FIXED_OUTPUT, INTEGER_OPERATORS, READS_INTEGERS, SAME_SCALE, WEIGHTED
+from edgecnn.quantization.swish_gates import SWISH_REACH, swish_gate
 from edgecnn.shapes import Shape, same_padding
 
 SIGMOID_REACH = 8.0
@@ -72,6 +76,7 @@ class Scales:
         self._ranges: dict[Key, tuple[float, float]] = {}
         self.types = {node.name: self._type(node, in_float) for node in graph.nodes}
         self._gates = self._read_by_sigmoids_alone()
+        self._swishes = self._read_by_swishes_alone()
         self.homes = {name: self.types[node.name] for node in graph.nodes for name in node.outputs}
         for node in graph.nodes:
             if self.types[node.name] is not None:
@@ -138,6 +143,24 @@ class Scales:
         others = {name for node in self.graph.nodes if node not in gates for name in node.inputs}
         return {node.inputs[0] for node in gates} - others - {port.tensor for port in self.graph.outputs}
 
+    def _read_by_swishes_alone(self) -> dict[str, float]:
+        """Return the tensors that nothing but integer swishes take, and where what lies lower stops to matter.
+
+        A swish is x' sigmoid(s x') here, with s of each channel where activations were equalized.
+        """
+        editor = GraphEditor(self.graph)
+        found = {}
+        for node in self.graph.nodes:
+            gate = swish_gate(editor, node)
+            if gate is None or not (self.types[node.name] and self.types[gate.sigmoid.name]):
+                continue
+            if {
+                each.name for each in editor.consumers(gate.source)
+            } <= gate.takers and gate.source not in editor.outputs:
+                lowest = self.calibration.statistics[gate.source].minimum
+                found[gate.source] = float(np.maximum(lowest, -SWISH_REACH / gate.factors).min(initial=0))
+        return found
+
     def _root(self, key: Key) -> Key:
         while key in self._parents:
             key = self._parents[key]
@@ -172,6 +195,8 @@ class Scales:
         seen = self.calibration.statistics[name]
         if key[1] == "int8" and name in self._gates:
             return max(seen.low, -SIGMOID_REACH), min(seen.high, SIGMOID_REACH)
+        if key[1] == "int8" and name in self._swishes:
+            return max(seen.low, self._swishes[name]), seen.high
         return seen.low, seen.high
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgecnn.graph import Array, Graph, Node
 from edgecnn.kernels.windows import pad_spatial, windows
 from edgecnn.ops import Conv
-from edgecnn.quantization.inner_values import Tracer, open_tracer
+from edgecnn.quantization.inner_values import in_runs, open_tracer
 from edgecnn.shapes import output_size
 
 POSITIONS = 64
@@ -102,17 +102,8 @@ def measured_moments(
     for layer in layers:
         takers.setdefault(layer.inputs[0], []).append(moments[layer.name])
     with open_tracer(graph, list(takers), threads=threads) as tracer:
-        for values in _runs(tracer, batches):
+        for values, _ in in_runs(batches, tracer.batch):
             for name, array, channel_axis in tracer.run(values):
                 for each in takers[name]:
                     each.add(np.moveaxis(array, channel_axis, -1))
     return moments
-
-
-def _runs(tracer: Tracer, batches: Iterable[Mapping[str, Array]]) -> Iterable[dict[str, Array]]:
-    """Yield as many images at a time as the tracer takes; the last one fills up what is missing."""
-    for batch in batches:
-        count = len(next(iter(batch.values())))
-        for start in range(0, count, tracer.batch):
-            places = np.minimum(np.arange(start, start + tracer.batch), count - 1)
-            yield {name: values[places] for name, values in batch.items()}

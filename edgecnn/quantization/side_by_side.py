@@ -34,7 +34,7 @@ from edgecnn.errors import InputFileError, MissingError, ShapeError
 from edgecnn.execute import execute
 from edgecnn.graph import Array, Graph, Node, Port, with_batch
 from edgecnn.interfaces import Session, SessionOptions
-from edgecnn.ops import Add, Dequantize, Mean, Op, Quantize, Sub
+from edgecnn.ops import Add, AveragePool, Dequantize, Mean, Op, Quantize, Resize, Sub
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.quantization.parameters import Quantization
 from edgecnn.quantization.rules import SAME_SCALE
@@ -151,7 +151,7 @@ def _put(editor: GraphEditor, op: Op, inputs: tuple[str, ...], names: Sequence[s
 
 def _is_exact(op: Op) -> bool:
     """Tell whether an operator of one scale gives integers alone, so that nothing is left to round."""
-    return type(op).__name__ not in ("AveragePool", "Resize")
+    return not isinstance(op, AveragePool | Resize)
 
 
 def _linear(editor: GraphEditor, layer: Node) -> str:

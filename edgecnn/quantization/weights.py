@@ -7,6 +7,7 @@ import numpy as np
 from edgecnn.graph import Array
 from edgecnn.quantization.parameters import Quantization, per_channel, per_tensor
 from edgecnn.quantization.protect_scales import protected_scales
+from edgecnn.quantization.rules import bias_quantization
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,20 +68,17 @@ def layer_integers(
         is_per_channel: Whether each output channel gets a scale of its own.
     """
     numbers = np.zeros(kernel.shape[-1]) if bias is None else bias.astype(np.float64)
-    (scale,) = source.scale
     protected = protected_scales(
         largest_weights(kernel, is_per_channel=is_per_channel),
         numbers,
-        input_scale=scale,
+        input_scale=source.scale[0],
         output_scale=output.scale[0],
         limit=limit,
     )
     found = _symmetric(protected, kernel, is_per_channel=is_per_channel)
-    dtype = "int64" if source.dtype == "int16" else "int32"
-    scales = np.float32(scale) * np.asarray(found.scale, np.float32)
-    offsets = per_channel(scales, axis=0, dtype=dtype) if is_per_channel else per_tensor(scales[0], dtype=dtype)
+    offsets = bias_quantization(source, found)
     return LayerIntegers(
-        kernel=np.maximum(found.quantize(kernel), np.int8(-limit)),
+        kernel=found.quantize(kernel, low=-limit),
         kernel_quantization=found,
         bias=offsets.quantize(numbers),
         bias_quantization=offsets,

@@ -12,12 +12,10 @@ from edgecnn import ops
 from edgecnn.graph import Array
 from edgecnn.kernels.integer.rounding import high_product, scaled_in_fixed_point, scaled_in_float32
 from edgecnn.kernels.integer.scales import IntegerKernel, Scales
+from edgecnn.quantization.rules import SUM_RATIOS
 
 LEFT_SHIFT = {"int8": 20, "uint8": 20, "int16": 15}
 """Bits by which a sum's operands are raised before they meet. Source: TensorFlow Lite, kernels/add.cc."""
-
-XNNPACK_RATIOS = (2.0**-10, 2.0**8)
-"""Operand scale / output scale of a sum between which XNNPACK takes it; LiteRT's own kernels run elsewhere."""
 
 
 def _ratio(scales: Scales, position: int = 0) -> float:
@@ -35,7 +33,7 @@ def _sum(sign: int) -> IntegerKernel:
     def kernel(op: ops.Op, scales: Scales, a: Array, b: Array) -> Array:
         operands = scales.offset(0, a), sign * scales.offset(1, b)
         ratios = np.array([_ratio(scales, 0), _ratio(scales, 1)])
-        is_taken = XNNPACK_RATIOS[0] <= ratios.min() and ratios.max() < XNNPACK_RATIOS[1]
+        is_taken = SUM_RATIOS[0] <= ratios.min() and ratios.max() < SUM_RATIOS[1]
         if scales.is_fixed_point or scales.given.dtype == "int16" or not is_taken:
             return scales.finished(_sum_in_fixed_point(scales, *operands))
         # The larger multiplier has 21 bits.
