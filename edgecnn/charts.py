@@ -75,15 +75,15 @@ def draw_layers(report: Report, name: str, path: Path) -> None:
     panel.barh(places, shown, color=colours, label="alone, fed with float values")
     panel.plot([min(layer.snr_db, MOST_DB) for layer in layers], places, "k.-", linewidth=1, label="in the network")
     panel.set_yticks(places, [f"{layer.node} ({layer.kind})" for layer in layers], fontsize=7)
-    panel.invert_yaxis()
+    panel.set_ylim(len(layers) - 0.5, -0.5)
     panel.set_xlabel("SNR in dB, float against integers (more is better)")
     for place, layer in enumerate(layers):
         if layer.node in worst and layer.reason:
-            panel.text(1, place, layer.reason, fontsize=6, va="center", color="white")
+            panel.text(shown[place] + 1, place, layer.reason, fontsize=6, va="center")
     last = report.scores[-1]
     same = "" if last.agreement is None else f", {last.agreement:.1%} same class"
     panel.set_title(f"{name}: {last.snr_db:.1f} dB at logits{same}; worst {WORST} layers in red", fontsize=9)
-    panel.legend(loc="lower right", fontsize=7)
+    figure.legend(loc="outside lower right", ncols=2, fontsize=7)
     figure.savefig(path, format="png", dpi=120)
 
 

@@ -17,10 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("edgecnn.commands.build:build", "Build a network and save it as a .keras file to train."),
     "train": ("edgecnn.commands.train:train", "Train a network on labelled images."),
     "convert": ("edgecnn.commands.convert:convert", "Write TFLite, ONNX and OpenVINO artifacts, verified."),
-    "quantize": (
-        "edgecnn.commands.quantize:quantize",
-        "Write integer artifacts, and tell where the error comes from.",
-    ),
+    "quantize": ("edgecnn.commands.quantize:quantize", "Write integer artifacts, and tell where the error comes from."),
     "verify": ("edgecnn.commands.verify:verify", "Compare artifacts with their source on real images."),
     "evaluate": (
         "edgecnn.commands.evaluate:evaluate_command",

@@ -18,7 +18,15 @@ from edgecnn.ports import exterior
 from edgecnn.probe import IN_PYTHON, probe
 from edgecnn.source import Source, format_of, target_for
 from edgecnn.tolerance import Tolerance, computes_in_integers, judged, tolerance
-from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, Parity, allowed_error, reference_outputs, verify
+from edgecnn.verify import (
+    MAXIMUM_RELATIVE_ERROR,
+    MINIMUM_SNR_DB,
+    Parity,
+    allowed_error,
+    reference_outputs,
+    refuse_others,
+    verify,
+)
 
 MINIMUM_SNR_FLOAT16_DB = 40.0
 """Of our reading of a file with float16 constants against its runtime, which may compute in float16 (11 bits)."""
@@ -130,6 +138,8 @@ def check(
         contract = stored or feeding(source, proof)
         exact = _float_outputs(source, references, contract, proof)
         rounded = references.outputs(shipped, contract) if shipped.is_quantized or has_float16(shipped) else None
+        if rounded is not None:
+            refuse_others(path, exact, rounded)
         wanted = tolerance(shipped, exact, rounded, maximum_error(proof))
         parity = verify(
             rounded or exact,

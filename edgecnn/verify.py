@@ -96,7 +96,7 @@ def verify(
         session.close()
     if len(found) == len(references) == 1:
         found = dict(zip(references, found.values(), strict=True))
-    _refuse_others(artifact, references, found)
+    refuse_others(artifact, references, found)
     names = list(references)
     snr = min(snr_db(references[name], found[name]) for name in names)
     error = max(relative_error(references[name], found[name]) for name in names)
@@ -117,7 +117,7 @@ def verify(
     )
 
 
-def _refuse_others(artifact: Path, references: Mapping[str, Array], found: Mapping[str, Array]) -> None:
+def refuse_others(artifact: Path, references: Mapping[str, Array], found: Mapping[str, Array]) -> None:
     """Refuse outputs that are not the source's."""
     if found.keys() != references.keys():
         raise UsageError(

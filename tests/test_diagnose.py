@@ -308,7 +308,7 @@ def test_predicted_errors_agree_with_measured_ones() -> None:
     batches = image_batches(DATA / "coco128_train" / "images", examined.graph.contract, port="input_1", limit=8)  # type: ignore[arg-type]
     made = quantize(
         examined.graph,
-        Recipe(scales="tensor", bias_correction="none"),
+        Recipe(scales="tensor", bias_correction="none", rounding="nearest", equalize_activations=False),
         Samples(batches=lambda _: batches, origin="photographs"),
     )
     inputs = {"input_1": np.concatenate([batch["input_1"] for batch in batches])}

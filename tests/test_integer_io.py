@@ -213,7 +213,7 @@ def test_each_output_has_integers_of_its_own_and_what_they_cannot_hold_is_said()
     assert (repair.nodes, [node for node, _ in repair.refused]) == ((), ["joined"])
     assert "an integer output has one scale" in repair.refused[0][1]
     in_float = of_two_heads("float32", graph, images)
-    assert [each.nodes for each in in_float.repairs if each.name == "separate_ranges"] == [("joined",)]
+    assert [each.nodes for each in in_float.repairs if each.name == "separate_ranges"] == [("scores", "joined")]
 
 
 def test_raw_pixels_may_be_read_by_anything() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ LISTED = 12
 
 REFUSED = 3
 """Refusals of a repair that people are shown."""
+
+CHANCE_DB = 0.5
+"""A difference that other images may turn round."""
 
 NAMES = {
     "none": "no repair",
@@ -119,6 +123,8 @@ class Loss:
                 f"Calibrated on {calibration.images} images of {calibration.origin} with {calibration.backend}; "
                 f"ranges by {calibration.observer}."
             )
+        if calibration is not None and calibration.is_random:
+            console.print("WARNING these ranges come from random numbers: the artifacts are not fit for use.")
         for each in self.flaws:
             console.print(f"{each.severity.upper()} {each.message}")
         for repair in self.quantized.repairs:
@@ -147,16 +153,18 @@ def _show_repair(console: Console, repair: Repair) -> None:
 
 
 def _show_scores(console: Console, found: Report, origin: str) -> None:
+    before = (-inf, *(score.snr_db for score in found.scores))
     rows = [
         (
             NAMES.get(score.repair, score.repair),
             f"{score.snr_db:.1f} dB",
             "" if score.agreement is None else f"{score.agreement:.1%}",
+            "lower than without it" if score.snr_db < last - CHANCE_DB else "",
         )
-        for score in found.scores
+        for score, last in zip(found.scores, before, strict=False)
     ]
     console.print()
-    console.print(table("What the repairs gain", ("<", "SNR at logits", "same class as float"), rows))
+    console.print(table("What the repairs gain", ("<", "SNR at logits", "same class as float", "<"), rows))
     console.print(f"Golden integers against the float network in NumPy, on {origin}.")
 
 

@@ -27,6 +27,9 @@ from edgecnn.source import Choices, existing, format_of, load_model, load_source
 from edgecnn.verify import MAXIMUM_RELATIVE_ERROR, MINIMUM_SNR_DB, ROUNDING_WARNING_DB, Parity
 from edgecnn.vision.photographs import MINIMUM
 
+POOR_DB = 10.0
+"""Of integers against their float network: the error has a tenth of the signal's energy."""
+
 limit_option = click.option(
     "--limit", type=click.IntRange(MINIMUM), default=MINIMUM, show_default=True, help="Real images to verify on."
 )
@@ -161,7 +164,7 @@ def show_parity(console: Console, parity: Sequence[Parity], origin: Sequence[str
             Path(p.artifact).name,
             p.target,
             p.facts.runtime,
-            p.facts.precision,
+            "integers" if _is_of_integers(p) else p.facts.precision,
             f"{p.snr_db:.1f} dB",
             f"{p.max_error:.1e}",
             "" if p.top1_agreement is None else f"{p.top1_agreement:.1%}",
@@ -188,7 +191,8 @@ def _notes(parity: Parity) -> Iterator[str]:
     loss = parity.rounding_snr_db
     if _is_of_integers(parity):
         wanted = f"at least {parity.minimum_snr_db:.1f} dB against its own integers in NumPy were wanted"
-        yield f"{wanted}{'' if loss is None else f'; those have {loss:.1f} dB against the float network'}."
+        low = "; WARNING, that is low" if loss is not None and loss < POOR_DB else ""
+        yield f"{wanted}{'' if loss is None else f'; those have {loss:.1f} dB against the float network'}{low}."
         return
     if parity.passed and parity.max_error > MAXIMUM_RELATIVE_ERROR:
         yield (

@@ -67,12 +67,7 @@ DEPLOYMENT = (
 )
 
 
-INTEGERS_KEPT = (
-    remove_auxiliary_heads.PASS,
-    remove_unused.PASS,
-    remove_identities.PASS,
-    settle_layout.PASS,
-)
+INTEGERS_KEPT = (remove_auxiliary_heads.PASS, remove_unused.PASS, remove_identities.PASS, settle_layout.PASS)
 """The passes for a Graph that is quantized already: none makes new numbers of constants."""
 
 

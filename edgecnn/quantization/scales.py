@@ -6,6 +6,7 @@ scale is fixed keeps it: where it meets others in a Concat its integers are scal
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from edgecnn.quantization.recipe import Recipe
 from edgecnn.quantization.rules import FIXED_OUTPUT, INTEGER_OPERATORS, READS_INTEGERS, SAME_SCALE, WEIGHTED
 from edgecnn.quantization.swish_gates import SWISH_REACH, swish_gate
 from edgecnn.shapes import Shape, same_padding
+
+SCORES = (ops.Sigmoid, ops.Softmax)
 
 SIGMOID_REACH = 8.0
 """Beyond it a sigmoid is constant within an eighth of its 8-bit step, 1/256."""
@@ -77,7 +80,7 @@ class Scales:
         self.types = {node.name: self._type(node, in_float) for node in graph.nodes}
         self._gates = self._read_by_sigmoids_alone()
         self._swishes = self._read_by_swishes_alone()
-        self.homes = {name: self.types[node.name] for node in graph.nodes for name in node.outputs}
+        self._ends = self._read_by_no_layer()
         for node in graph.nodes:
             if self.types[node.name] is not None:
                 self._join(node, self.types[node.name] or "")
@@ -161,6 +164,18 @@ class Scales:
                 found[gate.source] = float(np.maximum(lowest, -SWISH_REACH / gate.factors).min(initial=0))
         return found
 
+    def _read_by_no_layer(self) -> set[str]:
+        """Return the tensors from which only float operators, scores and output ports are reached.
+
+        Their largest values are the answer: an observer that clips what is rare would clip it.
+        """
+        inner: set[str] = set()
+        for node in reversed(self.graph.nodes):
+            is_end = self.types[node.name] is None or isinstance(node.op, SCORES)
+            if not is_end and (not isinstance(node.op, SAME_SCALE) or inner.intersection(node.outputs)):
+                inner.update(node.inputs)
+        return {name for node in self.graph.nodes for name in node.outputs} - inner
+
     def _root(self, key: Key) -> Key:
         while key in self._parents:
             key = self._parents[key]
@@ -193,6 +208,8 @@ class Scales:
             values = tensor.value()
             return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         seen = self.calibration.statistics[name]
+        if name in self._ends:
+            seen = replace(seen, low=float(seen.minimum.min()), high=float(seen.maximum.max()))
         if key[1] == "int8" and name in self._gates:
             return max(seen.low, -SIGMOID_REACH), min(seen.high, SIGMOID_REACH)
         if key[1] == "int8" and name in self._swishes:
