@@ -289,7 +289,7 @@ def test_it_is_written_as_a_keras_file(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the published data (EDGECNN_TEST_DATA)")
 @pytest.mark.parametrize(("precision", "least"), [("static_w8_a8", 8.0), ("static_w8_a16", 17.0)])
-def test_it_keeps_the_signal_that_issue_5_asks_for(precision: str, least: float) -> None:
+def test_the_signal_of_a_network_that_is_hard_to_quantize_is_kept(precision: str, least: float) -> None:
     contract: Any = efficientnet_b0(initialise=he_normal(0)).contract
     values = load_images(DATA / "imagenet_sample_500", contract, limit=64).values
     calibration, evaluation = values[::2], values[1::2]
