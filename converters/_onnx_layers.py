@@ -64,11 +64,26 @@ def _dense(e: OnnxEmitter, node: Node) -> str:
     if node.name in e.dynamic:
         return _dynamic_dense(e, node)
     x, kernel, bias = e.operand(node), e.constant(node, "kernel"), e.constant(node, "bias")
+    if _is_float_behind_integers(e, node):
+        product = {"equation": "...i,io->...o"}
+        if bias is None:
+            return e.layer(node, "Einsum", [x, kernel], **product)
+        return e.layer(node, "Add", [e.step(node, "Einsum", [x, kernel], "product", **product), bias])
     if len(e.graph.tensors[node.inputs[0]].shape) == 2:
         return e.layer(node, "Gemm", [x, kernel, bias])
     if bias is None:
         return e.layer(node, "MatMul", [x, kernel])
     return e.layer(node, "Add", [e.step(node, "MatMul", [x, kernel], "product"), bias])
+
+
+def _is_float_behind_integers(e: OnnxEmitter, node: Node) -> bool:
+    """Tell whether a dense layer computes in float what was integers before.
+
+    ONNX Runtime (WeightBiasQuantization, and MatMulNBits from 1.32 on) computes a Gemm or MatMul in 8 bits there, even
+    where the integers before it have 16; an Einsum it leaves alone.
+    """
+    before = [each for each in e.graph.nodes if node.inputs[0] in each.outputs]
+    return any(isinstance(each.op, ops.Dequantize) for each in before) and node.inputs[1] not in e.in_integers
 
 
 def _dynamic_dense(e: OnnxEmitter, node: Node) -> str:
