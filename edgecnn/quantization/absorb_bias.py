@@ -21,13 +21,11 @@ from typing import Any
 import numpy as np
 
 from edgecnn import ops
-from edgecnn.errors import UsageError
 from edgecnn.graph import Array, Graph, Node
 from edgecnn.passes.channel_scale import scaled_before, scaled_behind
 from edgecnn.passes.editor import GraphEditor, PassResult
 from edgecnn.quantization.calibration import Calibration
-from edgecnn.quantization.channel_links import Link, as_read, far_from_clamp, find_link, rename_between
-from edgecnn.quantization.rules import WEIGHTED
+from edgecnn.quantization.channel_links import Link, as_read, far_from_clamp, find_link, float_layers, rename_between
 
 SIGMAS = 3
 """Below the mean that a channel must stay above 0."""
@@ -51,10 +49,8 @@ def absorb_bias(graph: Graph, calibration: Calibration) -> PassResult:
     Raises:
         UsageError: When the Graph is quantized already.
     """
-    if graph.is_quantized:
-        raise UsageError(f"{graph.name}: a float network was wanted to move biases; this one is quantized already")
     editor, applied, refused = GraphEditor(graph), [], []
-    for node in [each for each in graph.nodes if isinstance(each.op, WEIGHTED)]:
+    for node in float_layers(graph, "to move biases"):
         found = find_link(editor, node)
         reason = found if isinstance(found, str) else _refuse(editor, found)
         shift = np.zeros(0) if reason or isinstance(found, str) else _shift(editor, found, node, calibration)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn import ops
-from edgecnn.graph import Array, Node
+from edgecnn.errors import UsageError
+from edgecnn.graph import Array, Graph, Node
 from edgecnn.passes.channel_scale import refuse_parameters
 from edgecnn.passes.editor import GraphEditor
 from edgecnn.passes.value_range import RANGES
@@ -68,6 +69,19 @@ class Link:
     path: tuple[str, ...] = ()
     clamp: str | None = None
     bound: float = np.inf
+
+
+def float_layers(graph: Graph, purpose: str) -> list[Node]:
+    """Return the layers of a float network.
+
+    Raises:
+        UsageError: When it is quantized already, with what the layers were wanted for.
+    """
+    if graph.is_quantized:
+        raise UsageError(
+            f"{graph.name}: a float network was wanted {purpose}; this one is quantized. Give --dequantize."
+        )
+    return [node for node in graph.nodes if isinstance(node.op, WEIGHTED)]
 
 
 def find_link(editor: GraphEditor, layer: Node) -> Link | str:

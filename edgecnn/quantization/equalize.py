@@ -25,7 +25,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecnn.errors import UsageError
 from edgecnn.graph import Array, Graph
 from edgecnn.passes.channel_scale import scaled_before, scaled_behind
 from edgecnn.passes.editor import GraphEditor, PassResult
@@ -37,9 +36,9 @@ from edgecnn.quantization.channel_links import (
     channels_of,
     far_from_clamp,
     find_link,
+    float_layers,
     rename_between,
 )
-from edgecnn.quantization.rules import WEIGHTED
 
 TOLERANCE = 1e-2
 """Relative change of a factor that counts as none."""
@@ -63,10 +62,8 @@ def equalize(graph: Graph, calibration: Calibration | None = None) -> PassResult
     Raises:
         UsageError: When the Graph is quantized already.
     """
-    if graph.is_quantized:
-        raise UsageError(f"{graph.name}: a float network was wanted to equalize; this one is quantized already")
     editor, links, refused = GraphEditor(graph), [], []
-    for node in [each for each in graph.nodes if isinstance(each.op, WEIGHTED)]:
+    for node in float_layers(graph, "to equalize"):
         found = find_link(editor, node)
         if isinstance(found, Link) and far_from_clamp(editor, found, calibration).any():
             links.append(found)

@@ -220,27 +220,29 @@ def _placed(examined: Examined, rules: Iterable[Rule]) -> tuple[Victim, ...]:
 
 def outside_xnnpack(examined: Examined) -> Iterator[Finding]:
     """What LiteRT's fast CPU kernels do not take in int8."""
-    victims = _placed(examined, XNNPACK)
-    if victims:
-        yield Finding(
-            severity="worth knowing",
-            cause="int8 outside XNNPACK",
-            what=f"{_texts(victims)}: LiteRT runs them in slower kernels on the CPU, between its fast ones.",
-            victims=victims,
-            remedy=_npu_safe(examined, "none is needed; edgecnn bench tells what they cost"),
-        )
+    what = "LiteRT runs them in slower kernels on the CPU, between its fast ones."
+    return _outside(
+        examined, "XNNPACK", XNNPACK, what, _npu_safe(examined, "none is needed; edgecnn bench tells what they cost")
+    )
 
 
 def outside_npu(examined: Examined) -> Iterator[Finding]:
     """What Ethos-U does not take in int8."""
-    victims = _placed(examined, ETHOS_U)
+    what = "an Ethos-U leaves them to the CPU, and others are stricter still."
+    remedy = _npu_safe(examined, "change them before training") + ", with --io int8"
+    return _outside(examined, "Ethos-U", ETHOS_U, what, remedy)
+
+
+def _outside(examined: Examined, place: str, rules: Iterable[Rule], what: str, remedy: str) -> Iterator[Finding]:
+    """Yield what the rules of a place keep outside it."""
+    victims = _placed(examined, rules)
     if victims:
         yield Finding(
             severity="worth knowing",
-            cause="int8 outside Ethos-U",
-            what=f"{_texts(victims)}: an Ethos-U leaves them to the CPU, and others are stricter still.",
+            cause=f"int8 outside {place}",
+            what=f"{_texts(victims)}: {what}",
             victims=victims,
-            remedy=_npu_safe(examined, "change them before training") + ", with --io int8",
+            remedy=remedy,
         )
 
 

@@ -129,16 +129,18 @@ class Row:
     Attributes:
         off: What the recipe's field of its name says where it is left out; ALWAYS for one that has no field.
         step: Makes it.
+        is_of_reference: Whether it changes the float network, and with it the ranges.
     """
 
     off: object
     step: Step
+    is_of_reference: bool = False
 
 
 BEFORE: dict[str, Row] = {
-    "equalize": Row(off=False, step=_of_reference(equalize)),
-    "equalize_activations": Row(off=False, step=_of_reference(equalize_activations)),
-    "absorb_bias": Row(off=False, step=_of_reference(absorb_bias)),
+    "equalize": Row(off=False, step=_of_reference(equalize), is_of_reference=True),
+    "equalize_activations": Row(off=False, step=_of_reference(equalize_activations), is_of_reference=True),
+    "absorb_bias": Row(off=False, step=_of_reference(absorb_bias), is_of_reference=True),
     "separate_ranges": Row(off=False, step=_separated),
 }
 BEHIND: dict[str, Row] = {
@@ -149,7 +151,7 @@ BEHIND: dict[str, Row] = {
 OFF = {name: row.off for name, row in (*BEFORE.items(), *BEHIND.items()) if row.off is not ALWAYS}
 """Field of a recipe -> the setting that leaves its repair out, in the order in which repairs are made."""
 
-OF_REFERENCE = ("equalize", "equalize_activations", "absorb_bias")
+OF_REFERENCE = tuple(name for name, row in BEFORE.items() if row.is_of_reference)
 """Repairs that change the float network, and with it the ranges."""
 
 
